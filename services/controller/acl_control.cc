@@ -1,0 +1,224 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "base/address.h"
+#include "base/log.h"
+#include "schema/import_row.h"
+#include "services/controller/controller.h"
+
+/// The controller's part that has to do with the lists.
+namespace bulkhead::controller {
+namespace {
+
+// A piece of an import takes a few milliseconds. The next one waits for a millisecond: a timer without delay that is
+// set by its own callback runs again before anything else, the supervisor's questions among it.
+constexpr std::size_t kImportRows = 2000;
+
+std::int64_t until(std::uint32_t duration_s, std::int64_t now_ms) {
+  return duration_s == 0 ? 0 : now_ms + std::int64_t{duration_s} * 1000;
+}
+
+// Every field of a row is checked: it comes from a client.
+std::optional<shm::ListEntry> entry_of(const schema::ImportRow& row, std::int64_t now_ms) {
+  if (row.list > static_cast<std::uint8_t>(schema::ImportList::kWhite) || row.is_peer > 1 ||
+      row.text_size > schema::kMaximumAclText || row.until_ms < 0) {
+    return std::nullopt;
+  }
+  const auto list =
+      row.list == static_cast<std::uint8_t>(schema::ImportList::kWhite) ? shm::AclList::kWhite : shm::AclList::kBlack;
+  const Prefix prefix{Address{row.subject}, row.length};
+  if (row.is_peer == 0 && !is_canonical(prefix)) return std::nullopt;
+  shm::ListEntry entry =
+      row.is_peer != 0 ? shm::ListEntry::of(list, PeerId(row.subject)) : shm::ListEntry::of(list, prefix);
+  entry.since_ms = now_ms;
+  entry.until_ms = row.until_ms;
+  entry.set_text({row.text.data(), row.text_size});
+  return entry;
+}
+
+}  // namespace
+
+// ---- commands
+
+void Controller::on_acl_request(std::uint64_t client, const schema::ControlRequest& request,
+                                schema::Descriptors& descriptors) {
+  const std::int64_t at = wall_now_ms();
+  if (import_) return answer(client, false, "an import is under way; try again when it is done");
+  if (const auto* ban = std::get_if<schema::ControlBan>(&request)) {
+    auto outcome = acl_.ban(ban->subject, until(ban->duration_s, at), ban->text, at);
+    if (outcome.ok) {
+      if (!ban->subject.peer_id) pool_.untrust_points(ban->subject.prefix);
+      acl_event(shm::EventKind::kBanned, Reason::kBanned, ban->subject);
+      close_banned();
+    }
+    complete(client, std::move(outcome));
+  } else if (const auto* unban = std::get_if<schema::ControlUnban>(&request)) {
+    auto outcome = acl_.unban(unban->subject, at);
+    if (outcome.ok) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
+    complete(client, std::move(outcome));
+  } else if (const auto* trust = std::get_if<schema::ControlTrust>(&request)) {
+    auto outcome = acl_.trust(trust->subject, until(trust->duration_s, at), trust->text, at);
+    if (outcome.ok) {
+      acl_event(shm::EventKind::kTrusted, Reason::kNone, trust->subject);
+      if (!trust->subject.peer_id && trust->port != 0 && is_single(trust->subject.prefix))
+        pool_.trust_point({trust->subject.prefix.address, trust->port}, now());
+    }
+    complete(client, std::move(outcome));
+  } else if (const auto* untrust = std::get_if<schema::ControlUntrust>(&request)) {
+    if (!untrust->subject.peer_id) pool_.untrust_points(untrust->subject.prefix);
+    auto outcome = acl_.untrust(untrust->subject, at);
+    if (outcome.ok) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject);
+    complete(client, std::move(outcome));
+  } else if (std::holds_alternative<schema::ControlClearAcls>(request)) {
+    complete(client, acl_.clear(at));
+  } else if (std::holds_alternative<schema::ControlClearGreylist>(request)) {
+    complete(client, acl_.clear_greylist(at));
+  } else if (const auto* import = std::get_if<schema::ControlImport>(&request)) {
+    begin_import(client, *import, std::move(descriptors.at(0)));
+  }
+}
+
+// The change is in force; the answer says whether it will be after a power cut as well.
+void Controller::complete(std::uint64_t client, Acl::Outcome outcome) {
+  lists_changed();
+  if (outcome.changes.empty()) return answer(client, outcome.ok, outcome.text);
+  const auto stored = parts_.store->commit(outcome.changes);
+  if (stored) return answer(client, outcome.ok, outcome.text);
+  log_error(stored.error().text);
+  answer(client, false, outcome.text + ", from now on, but not stored: " + stored.error().text);
+}
+
+void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject) {
+  if (subject.peer_id) return event(kind, reason, std::nullopt, subject.peer_id);
+  const std::uint32_t length = is_single(subject.prefix) ? 0 : std::uint32_t{subject.prefix.length} + 1;
+  event(kind, reason, Point{subject.prefix.address, 0}, std::nullopt, 1, length);
+}
+
+void Controller::lists_changed() {
+  pool_.standings_changed();
+  wake_maintainer();
+  if (!merge_timer_.active()) merge_timer_.once(1);
+}
+
+// Whatever step they are at, and whether or not they told us a port.
+void Controller::close_banned() {
+  for (auto& connection : connections_) {
+    if (!connection || connection->step == Step::kEnded) continue;
+    const Slot* slot = pool_.find(connection->ref);
+    if (slot == nullptr) continue;
+    if (acl_.of(slot->remote.address) == Standing::kBanned) {
+      close(*connection, Reason::kBanned);
+    } else if (slot->has_peer && acl_.of(slot->peer_id) == Standing::kBanned) {
+      close(*connection, Reason::kPeerBanned);
+    }
+  }
+}
+
+void Controller::greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason,
+                          shm::SetBy by) {
+  const std::int64_t at = wall_now_ms();
+  bool news = false;
+  const auto note = [&](Acl::Outcome outcome) {
+    news = news || outcome.ok;
+    // An import that is under way and full lists cost the entry, not the node.
+    (void)parts_.store->later(outcome.changes);
+  };
+  if (point) note(acl_.greylist(point->address, reason, by, at));
+  if (peer) note(acl_.greylist(*peer, reason, by, at));
+  if (!news) return;
+  parts_.counters.count(shm::Counter::kGreylisted);
+  event(shm::EventKind::kGreylisted, reason, point, peer);
+  if (!merge_timer_.active()) merge_timer_.once(1);
+}
+
+// ---- import
+
+void Controller::begin_import(std::uint64_t client, const schema::ControlImport& request, UniqueFd file) {
+  const std::uint64_t size = std::uint64_t{request.entries} * sizeof(schema::ImportRow);
+  const auto sealed = shm::check_segment(file.get(), size, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW);
+  if (!sealed) return answer(client, false, "the entries came in a file that may still change; nothing was done");
+  if (request.entries > acl_.room()) {
+    return answer(client, false,
+                  "the lists have room for " + std::to_string(acl_.room()) + " more entries, not for " +
+                      std::to_string(request.entries) + "; nothing was done");
+  }
+  if (const auto begun = parts_.store->begin_import(); !begun) return answer(client, false, begun.error().text);
+  parts_.counters.set(shm::Counter::kImportUnderWay, 1);
+  import_.emplace();
+  import_->client = client;
+  import_->file = std::move(file);
+  import_->expected = request.entries;
+  import_->entries.reserve(request.entries);
+  import_timer_.once(1);
+}
+
+void Controller::import_failed(const std::string& text) {
+  parts_.store->cancel_import();
+  parts_.counters.set(shm::Counter::kImportUnderWay, 0);
+  answer(import_->client, false, text + "; nothing was done");
+  import_.reset();
+}
+
+// Reads, checks and stores a piece. False: the import is over, by a failure.
+bool Controller::read_import_rows() {
+  std::array<schema::ImportRow, kImportRows> rows;
+  const std::size_t wanted = std::min(kImportRows, import_->expected - import_->entries.size());
+  const ssize_t got = ::read(import_->file.get(), rows.data(), wanted * sizeof(schema::ImportRow));
+  if (got < 0 && errno == EINTR) return true;
+  if (got <= 0 || static_cast<std::size_t>(got) % sizeof(schema::ImportRow) != 0) {
+    import_failed("the file of entries cannot be read");
+    return false;
+  }
+  const std::int64_t at = wall_now_ms();
+  std::vector<AclEntry> stored;
+  for (const auto& row : std::span(rows).first(static_cast<std::size_t>(got) / sizeof(schema::ImportRow))) {
+    auto entry = entry_of(row, at);
+    if (!entry) {
+      import_failed("entry " + std::to_string(import_->entries.size() + 1) + " is none");
+      return false;
+    }
+    stored.push_back(to_stored(*entry));
+    import_->entries.push_back(std::move(*entry));
+  }
+  if (const auto done = parts_.store->import(stored); !done) {
+    import_failed(done.error().text);
+    return false;
+  }
+  return true;
+}
+
+void Controller::import_step() {
+  if (!import_) return;
+  if (import_->entries.size() < import_->expected) {
+    if (!read_import_rows()) return;
+    if (import_->entries.size() == import_->expected) {
+      tell_alive();
+      if (const auto done = parts_.store->finish_import(); !done) return import_failed(done.error().text);
+    }
+    import_timer_.once(1);
+    return;
+  }
+  const std::int64_t at = wall_now_ms();
+  std::size_t left_out = 0;
+  for (std::size_t i = 0; i < kImportRows && import_->added < import_->expected; ++i, ++import_->added) {
+    if (!acl_.add(import_->entries[import_->added], at)) ++left_out;
+  }
+  if (left_out > 0) log_debug(std::to_string(left_out) + " entries of an import were over already");
+  if (import_->added < import_->expected) {
+    import_timer_.once(1);
+    return;
+  }
+  const Import done = std::move(*import_);
+  import_.reset();
+  parts_.counters.set(shm::Counter::kImportUnderWay, 0);
+  lists_changed();
+  close_banned();
+  answer(done.client, true, std::to_string(done.expected) + (done.expected == 1 ? " entry" : " entries") + " imported");
+}
+
+}  // namespace bulkhead::controller

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "schema/import_row.h"
+#include "shm/lists.h"
+
+/// Lists as text, one entry a line:
+///
+///     PREFIX|PEER_ID [until=RFC3339 | for=DURATION] [list=black|white] [reason, to the end of the line]
+///
+/// A reason may also begin with "reason=", if its first word would be taken for something else. '#' or ';' where a
+/// field or the reason would begin starts a comment. Line ends may be LF or CRLF, and a byte order mark may come first.
+/// Pure; reads no clock.
+namespace bulkhead::cli {
+
+inline constexpr std::size_t kMaximumImportLine = 1024;
+inline constexpr std::size_t kMaximumImportFile = std::size_t{1} << 29;
+
+/// Milliseconds of the Unix epoch from "2030-01-01T00:00:00Z", with or without a fraction of a second, in UTC or with
+/// an offset ("+01:00"). Years 1970 to 9999.
+std::optional<std::int64_t> parse_time(std::string_view text);
+
+struct ImportEntries {
+  std::vector<schema::ImportRow> rows;  ///< in the order of list, kind, target, length; each target of a list once
+  std::size_t repeated = 0;             ///< left out: a later line has the same list and target
+  std::size_t over = 0;                 ///< left out: ended already
+  std::size_t shortened = 0;            ///< reasons that were cut to kMaximumAclText
+};
+
+/// For lines that say nothing else.
+struct ImportDefaults {
+  schema::ImportList list = schema::ImportList::kBlack;
+  std::int64_t until_ms = 0;  ///< 0: for ever
+};
+
+/// `name` stands in messages: "NAME:LINE: what is wrong". kRefused: a line is not as above, or there are more than
+/// kMaximumImport.
+Result<ImportEntries> parse_import(std::string_view text, const std::string& name, const ImportDefaults& defaults,
+                                   std::int64_t now_ms);
+
+/// The line that parse_import() reads as this entry, with its line end.
+std::string export_line(const shm::ListEntry& entry);
+
+}  // namespace bulkhead::cli

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace bulkhead::cli {
+
+/// The whole of a regular file of at most `limit` bytes. kNotFound when there is none; every other error is kRefused
+/// and names the file. The caller wipes what is secret.
+Result<std::string> read_file(const std::string& path, std::size_t limit);
+
+/// Makes `path` with this content and mode, whole or not at all, durably (file and folder are synced). Never replaces:
+/// kRefused, naming the file, when something is there already.
+Result<void> write_new_file(const std::string& path, std::string_view content, mode_t mode);
+
+/// Makes a directory and those above it, mode 0750, as far as they are missing.
+Result<void> make_directories(const std::string& path);
+
+bool exists(const std::string& path);
+
+}  // namespace bulkhead::cli

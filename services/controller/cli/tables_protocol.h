@@ -1,0 +1,14 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace bulkhead {
+
+/// run/tables.sock (AF_UNIX, SOCK_SEQPACKET): the caller sends these eight bytes, the supervisor answers with the same
+/// eight and six read-only descriptors beside them: processes, pool, live, counters, events, lists. Anything else
+/// closes the connection.
+inline constexpr std::array<std::uint8_t, 8> kTablesRequest = {'B', 'H', 'T', 'A', 'B', 'L', 'E', '2'};
+inline constexpr std::size_t kTablesDescriptors = 6;
+
+}  // namespace bulkhead

@@ -1,0 +1,203 @@
+#include "services/controller/cli/why.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/address.h"
+#include "services/controller/cli/acl_view.h"
+#include "services/controller/cli/output.h"
+#include "services/controller/cli/show.h"
+#include "services/controller/cli/status.h"
+#include "wire/peer_id.h"
+
+namespace bulkhead::cli {
+namespace {
+
+using schema::AclSubject;
+using shm::ListEntry;
+
+std::string subject_text(const AclSubject& subject, std::uint16_t port) {
+  if (subject.peer_id) return wire::peer_id_text(*subject.peer_id);
+  return port == 0 ? to_text(subject.prefix.address) : to_text(Point{subject.prefix.address, port});
+}
+
+bool is_about(const shm::EventRow& event, const AclSubject& subject) {
+  if (subject.peer_id) return event.has_peer != 0 && event.peer_id == *subject.peer_id;
+  if (event.has_address == 0) return false;
+  const auto prefix = event_prefix(event);
+  return prefix ? contains(*prefix, subject.prefix.address) : event.address == subject.prefix.address.bytes;
+}
+
+/// Those of the rows [name, info] that `wanted` takes.
+template <typename Wanted>
+ShownJson chosen(ShownJson rows, const Wanted& wanted) {
+  ShownJson out = ShownJson::array();
+  for (auto& row : rows) {
+    if (wanted(row)) out.push_back(std::move(row));
+  }
+  return out;
+}
+
+ShownJson connections_of(const NodeTables& tables, const AclSubject& subject, std::uint16_t port) {
+  const std::string name = subject_text(subject, 0);
+  return chosen(connections_json(tables, monotonic_now()), [&](const ShownJson& row) {
+    if (subject.peer_id) return row["peer_id"] == name;
+    return row["id_point"]["addr"] == name &&
+           (port == 0 || row["id_point"]["port"] == port || row["remote_socket_port"] == port);
+  });
+}
+
+ShownJson peers_of(const NodeTables& tables, const AclSubject& subject) {
+  const std::string name = subject_text(subject, 0);
+  return chosen(peers_json(tables, {}, monotonic_now()), [&](const ShownJson& row) {
+    if (subject.peer_id) return row[0] == name;
+    return row[1].contains("reachable_at") && row[1]["reachable_at"]["addr"] == name;
+  });
+}
+
+ShownJson points_of(const NodeTables& tables, const AclSubject& subject, std::uint16_t port) {
+  const std::string name = subject_text(subject, 0);
+  return chosen(points_json(tables, {}), [&](const ShownJson& row) {
+    if (subject.peer_id) {
+      const ShownJson& info = row[1];
+      return info["state"].value("p2p_peer_id", "") == name || info.value("expected_peer_id", "") == name;
+    }
+    const auto point = parse_point(row[0].get<std::string>());
+    return point && point->address == subject.prefix.address && (port == 0 || point->port == port);
+  });
+}
+
+/// How often each kind of event came with each reason, and the newest ones.
+void add_events(ShownJson& json, const shm::EventsTable& events, const AclSubject& subject) {
+  struct Count {
+    std::uint64_t count = 0;
+    std::int64_t last_ms = 0;
+  };
+  std::map<std::pair<std::string, std::string>, Count> counts;
+  ShownJson newest = ShownJson::array();
+  const std::uint64_t last = events.newest();
+  const std::uint64_t first = last > shm::kEventRows ? last - shm::kEventRows + 1 : 1;
+  for (std::uint64_t number = last; number >= first; --number) {
+    const auto event = events.read(number);
+    if (!event || !is_about(*event, subject)) continue;
+    ShownJson shown = event_json(*event);
+    Count& count = counts[{shown["event"].get<std::string>(), shown["reason"].get<std::string>()}];
+    count.count += event->count;
+    count.last_ms = std::max(count.last_ms, event->time_ms);
+    if (newest.size() < kWhyEvents) newest.push_back(std::move(shown));
+  }
+  ShownJson list = ShownJson::array();
+  for (const auto& [name, count] : counts) {
+    list.push_back(
+        {{"event", name.first}, {"reason", name.second}, {"count", count.count}, {"last", time_text(count.last_ms)}});
+  }
+  json["counts"] = std::move(list);
+  json["events"] = std::move(newest);
+}
+
+/// The address where a peer was seen last.
+std::optional<Address> address_of(const ShownJson& peers) {
+  if (peers.empty() || !peers[0][1].contains("reachable_at")) return std::nullopt;
+  return parse_address(peers[0][1]["reachable_at"]["addr"].get<std::string>());
+}
+
+std::string summary(const ShownJson& json, const std::vector<ListEntry>& own,
+                    const std::vector<ListEntry>& of_address) {
+  if (is_refused(own)) return "would be refused: " + standing_text(own);
+  if (is_refused(of_address)) return "would be refused from where it was seen last: " + standing_text(of_address);
+  const std::string trusted = own.empty() ? "" : "; " + standing_text(own);
+  if (!json["connections"].empty()) {
+    return "is connected since " + json["connections"][0]["since"].get<std::string>() + trusted;
+  }
+  for (const auto& point : json["points"]) {
+    // Times are of one form, so that their texts compare as they do.
+    if (point[1].contains("greylisted_until") && point[1]["greylisted_until"] > time_text(wall_now_ms())) {
+      return "would be let in; the node dials " + point[0].get<std::string>() + " again from " +
+             point[1]["greylisted_until"].get<std::string>() + " on" + trusted;
+    }
+  }
+  const bool known = !json["points"].empty() || !json["peers"].empty() || !json["events"].empty();
+  return std::string("would be let in: no list refuses it") + (known ? "" : "; nothing else is known about it") +
+         trusted;
+}
+
+std::string section(const char* title, const std::string& text) {
+  return std::string("\n") + title + "\n" + text;
+}
+
+/// As why_json gives it, for people.
+std::string story(const ShownJson& json, const std::vector<ListEntry>& entries) {
+  std::string out = json["subject"].get<std::string>() + " " + json["summary"].get<std::string>() + "\n";
+  if (!entries.empty()) {
+    std::string lines;
+    for (const auto& entry : entries) lines += entry_line(entry);
+    out += section("ENTRIES OF THE LISTS", lines);
+  }
+  if (!json["connections"].empty()) out += section("CONNECTIONS", connections_text(json["connections"]));
+  if (!json["points"].empty()) out += section("POINTS", points_text(json["points"]));
+  if (!json["peers"].empty()) out += section("PEERS", peers_text(json["peers"]));
+  if (json["counts"].empty()) return out;
+  TextTable counts({"EVENT", "REASON", "TIMES", "LAST"}, {2});
+  for (const auto& count : json["counts"]) {
+    counts.add({count["event"].get<std::string>(), count["reason"].get<std::string>(), count["count"].dump(),
+                count["last"].get<std::string>()});
+  }
+  std::string events;
+  for (const auto& event : json["events"]) events += event_text(event);
+  return out + section("WHAT HAPPENED", counts.text()) + section("EVENTS, THE NEWEST FIRST", events);
+}
+
+struct Matches {
+  std::vector<ListEntry> own;
+  std::vector<ListEntry> of_address;  ///< of a peer
+  std::vector<ListEntry> all() const {
+    auto both = own;
+    both.insert(both.end(), of_address.begin(), of_address.end());
+    return both;
+  }
+};
+
+Matches matches_of(const NodeTables& tables, const AclSubject& subject) {
+  const std::int64_t now = wall_now_ms();
+  if (!subject.peer_id) return {tables.lists->match_all(subject.prefix.address, now), {}};
+  Matches matches{tables.lists->match_all(*subject.peer_id, now), {}};
+  if (const auto address = address_of(peers_of(tables, subject))) {
+    matches.of_address = tables.lists->match_all(*address, now);
+  }
+  return matches;
+}
+
+ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uint16_t port, const Matches& matches) {
+  ShownJson json = {{"subject", subject_text(subject, port)}, {"summary", ""}};
+  json.update(
+      banned_json(is_refused(matches.own) || !is_refused(matches.of_address) ? matches.own : matches.of_address));
+  json["entries"] = ShownJson::array();
+  for (const auto& entry : matches.all()) {
+    ShownJson shown = {{"list", list_title(entry.list)}};
+    shown.update(entry_json(entry));
+    json["entries"].push_back(std::move(shown));
+  }
+  json["connections"] = connections_of(tables, subject, port);
+  json["points"] = points_of(tables, subject, port);
+  json["peers"] = peers_of(tables, subject);
+  add_events(json, tables.events, subject);
+  json["summary"] = summary(json, matches.own, matches.of_address);
+  return json;
+}
+
+}  // namespace
+
+ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uint16_t port) {
+  return why_json(tables, subject, port, matches_of(tables, subject));
+}
+
+int run_why(const Arguments& arguments) {
+  const auto node = open_node(arguments.data_dir);
+  if (!node) return fail(node.error());
+  const Matches matches = matches_of(node->tables, arguments.subject);
+  const ShownJson json = why_json(node->tables, arguments.subject, arguments.port, matches);
+  print(arguments.json ? json_text(json) : story(json, matches.all()));
+  return exit_status(ProgramExit::kDone);
+}
+
+}  // namespace bulkhead::cli

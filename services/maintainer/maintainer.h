@@ -1,0 +1,66 @@
+#pragma once
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "schema/channel.h"
+#include "services/common/loop.h"
+#include "services/maintainer/dialer.h"
+#include "services/maintainer/maintenance.h"
+#include "services/maintainer/resolver.h"
+#include "shm/tables.h"
+
+namespace bulkhead::maintainer {
+
+struct MaintainerParts {
+  schema::Channel supervisor;
+  schema::Channel controller;
+  shm::CountersWriter counters;
+  shm::PoolTable pool;
+  schema::BootMaintainer boot;
+};
+
+/// Resolves the configured peers, dials what the plan says and what the controller asks for, and hands connected
+/// sockets to the controller. The shell around Maintenance.
+class Maintainer {
+ public:
+  explicit Maintainer(MaintainerParts parts);
+  int run();
+  schema::Channel& supervisor() { return parts_.supervisor; }
+
+ private:
+  struct Configured {
+    schema::ConfiguredPeer peer;
+    bool resolved = false;
+    std::uint64_t retry_ms = 1000;
+  };
+
+  void on_supervisor();
+  void on_controller();
+  void resolve_all(bool again);
+  void resolve(std::size_t index);
+  void found(std::size_t index, const std::vector<Address>& addresses);
+  void look();
+  void look_soon(std::uint64_t after_ms);
+  void begin_dial(std::uint64_t id, const Point& point, std::uint64_t timeout_ms, bool feeler = false);
+  void on_outcome(Dialer::Outcome outcome);
+  bool tell(const schema::FromMaintainer& message, std::span<const int> descriptors = {});
+
+  MaintainerParts parts_;
+  service::Loop loop_;
+  service::Poll supervisor_poll_;
+  service::Poll controller_poll_;
+  service::Timer look_timer_;
+  service::Timer resolve_timer_;
+  service::Timer refresh_timer_;
+  Dialer dialer_;
+  Resolver resolver_;
+  std::vector<Configured> configured_;
+  std::map<Point, Nanoseconds> busy_;  ///< dialled by this process: until when the table may not show it yet
+  std::mt19937_64 random_;
+  Maintenance maintenance_;
+  std::uint64_t next_id_ = 1;
+};
+
+}  // namespace bulkhead::maintainer

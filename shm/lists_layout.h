@@ -1,0 +1,183 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "shm/lists.h"
+#include "shm/row.h"
+
+/// Where everything stands in the segment of the lists; docs/lists-format.md explains it. For the lists' own sources.
+///
+/// All of it is words of 64 bits (a delta's slots: 32), loaded and stored one by one. Each store is a release and each
+/// load an acquire, so that whoever meets a word of a step meets the revision that was raised before it.
+namespace bulkhead::shm {
+
+/// What an entry is filed under, in the order of the base: prefixes before peers, each prefix before all it contains,
+/// the same target in the order of the lists.
+struct ListKey {
+  bool is_peer = false;
+  std::uint64_t high = 0;  ///< of the address or peer id, read as a number of 128 bits
+  std::uint64_t low = 0;
+  std::uint8_t length = kAddressBits;  ///< of a peer: 128
+  AclList list = AclList::kBlack;
+  auto operator<=>(const ListKey&) const = default;
+};
+
+ListKey key_of(AclList list, const Prefix& prefix);
+ListKey key_of(AclList list, const PeerId& peer);
+ListKey key_of(const ListEntry& entry);
+
+struct Bits128 {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+  auto operator<=>(const Bits128&) const = default;
+};
+Bits128 bits_of(const std::array<std::uint8_t, 16>& bytes);
+std::array<std::uint8_t, 16> bytes_of(Bits128 bits);
+
+inline Bits128 first_bits(Bits128 bits, unsigned int length) {
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  const std::uint64_t high = length == 0 ? 0 : length >= 64 ? kAll : kAll << (64 - length);
+  const std::uint64_t low = length <= 64 ? 0 : length >= 128 ? kAll : kAll << (128 - length);
+  return {bits.high & high, bits.low & low};
+}
+
+template <typename Word>
+Word load_word(const Word& word) {
+  // atomic_ref takes no const object in C++20. A lock-free load does not write, so read-only memory serves.
+  return std::atomic_ref<Word>(const_cast<Word&>(word)).load(std::memory_order_acquire);
+}
+
+template <typename Word>
+void store_word(Word& word, Word value) {
+  std::atomic_ref<Word>(word).store(value, std::memory_order_release);
+}
+
+/// Stands in place of an entry's end when the entry is struck out.
+inline constexpr std::int64_t kStruckOut = std::numeric_limits<std::int64_t>::min();
+/// Rows behind one key of the next level of the search tree.
+inline constexpr std::uint32_t kFanOut = 16;
+inline constexpr std::size_t kLevels = 6;
+inline constexpr std::uint32_t kNoRow = std::numeric_limits<std::uint32_t>::max();
+inline constexpr std::uint32_t kMaximumDeltaRows = 1U << 16;
+inline constexpr std::size_t kTextWords = kListTextSize / sizeof(std::uint64_t);
+
+/// Of the base: what a look-up needs. Half a cache line.
+struct HotRow {
+  std::uint64_t high;
+  std::uint64_t low;
+  std::uint64_t until;
+  std::uint64_t meta;  ///< parent row (32 bits), length (8), list (8), reason (16)
+};
+static_assert(sizeof(HotRow) == 32);
+
+/// Of the base: the rest, at the same index.
+struct ColdRow {
+  std::uint64_t since;
+  std::uint64_t meta;  ///< number of its text from 1, 0: none (32 bits), who set it (8)
+};
+static_assert(sizeof(ColdRow) == 16);
+
+struct TextRow {
+  std::uint64_t words[kTextWords];
+};
+static_assert(sizeof(TextRow) == kListTextSize);
+
+/// What the search tree is searched by: 64 bits of an address that keep its order. All of an IPv4 address, and of an
+/// IPv6 address or a peer id its first 63; rows that are alike in these are told apart by themselves.
+inline std::uint64_t search_key(Bits128 bits) {
+  constexpr std::uint64_t kUpperHalf = std::uint64_t{1} << 63U;
+  if (bits.high != 0) return kUpperHalf | bits.high >> 1U;
+  return bits.low < kUpperHalf ? bits.low : kUpperHalf - 1;
+}
+
+/// Of a delta. Never used again before the delta is emptied.
+struct DeltaRow {
+  std::uint64_t high;
+  std::uint64_t low;
+  std::uint64_t until;
+  std::uint64_t meta;  ///< length (8 bits), list (8), who set it (8), whether a peer (8), reason (16)
+  std::uint64_t since;
+  std::uint64_t text[kTextWords];
+};
+static_assert(sizeof(DeltaRow) == 88);
+
+/// Which lengths a delta has had: a bit for each, set before the first entry of that length.
+struct DeltaHead {
+  std::uint64_t ipv4_lengths;     ///< bit n: /n, held as 96 + n
+  std::uint64_t ipv6_lengths[3];  ///< bit n % 64 of word n / 64
+  std::uint64_t peers;
+  std::uint64_t reserved[11];
+};
+static_assert(sizeof(DeltaHead) == 128);
+
+/// What is in force. Written as one DoubleRow: the switch from one base to the next is one store.
+struct ListsRoot {
+  std::uint32_t base;                                 ///< 0 or 1
+  std::uint32_t prefixes;                             ///< rows of the base that are prefixes; they come first
+  std::uint32_t peers;                                ///< rows behind them
+  std::uint32_t hidden;                               ///< bit of each list whose rows of the base do not count any more
+  std::uint32_t active;                               ///< 0 or 1: the delta for new entries
+  std::uint32_t has_frozen;                           ///< whether the other delta counts too: it is being merged
+  std::array<std::uint32_t, kAclLists> active_floor;  ///< by list: earlier rows of the delta do not count any more
+  std::array<std::uint32_t, kAclLists> frozen_floor;
+  std::array<std::uint32_t, 2> reserved;
+};
+static_assert(sizeof(ListsRoot) == 56);
+
+struct CountsRow {
+  std::array<std::uint32_t, kAclLists> prefixes;
+  std::array<std::uint32_t, kAclLists> peers;
+};
+
+/// Second page of the segment.
+struct ListsControl {
+  alignas(128) std::uint64_t revision;  ///< raised before each step that a reader could see
+  alignas(128) DoubleRow<ListsRoot> root;
+  alignas(128) DoubleRow<CountsRow> counts;
+  alignas(128) std::uint64_t hash_keys[2];  ///< random, written once by make()
+};
+static_assert(sizeof(ListsControl) <= kPageBytes);
+
+/// Before its slots a delta has a bit for the hashes of its entries: clear means that it has none of that hash. Small
+/// enough to stay near the processor, so that the delta costs next to nothing where it has nothing to say.
+inline constexpr std::uint32_t kFilterBits = 1U << 18;
+inline constexpr std::uint32_t kFilterWords = kFilterBits / 64;
+
+/// A slot of a delta: 0, or the row's number from 1 in the low bits and a part of the hash above.
+inline constexpr std::uint32_t kSlotRowBits = 17;
+inline constexpr std::uint32_t kSlotRowMask = (1U << kSlotRowBits) - 1;
+static_assert(kMaximumDeltaRows <= kSlotRowMask);
+
+/// Offsets in bytes from the segment's begin, all computed from the capacity.
+struct ListsLayout {
+  struct Base {
+    std::uint64_t hot = 0;
+    std::uint64_t cold = 0;
+    std::uint64_t texts = 0;
+    /// Of the prefixes and of the peers: words. Level k, from 1, has the search key of each kFanOut^k-th row.
+    std::array<std::array<std::uint64_t, kLevels>, 2> keys{};
+  };
+  struct Delta {
+    std::uint64_t head = 0;
+    std::uint64_t filter = 0;  ///< kFilterWords words
+    std::uint64_t slots = 0;   ///< of 32 bits
+    std::uint64_t rows = 0;
+  };
+
+  explicit ListsLayout(std::uint32_t entries);
+
+  std::uint32_t capacity = 0;
+  std::uint32_t delta_rows = 0;
+  std::uint32_t delta_slots = 0;  ///< power of two, twice the rows
+  std::array<Base, 2> base{};
+  std::array<Delta, 2> delta{};
+  std::uint64_t size = 0;
+};
+
+}  // namespace bulkhead::shm

@@ -1,0 +1,356 @@
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "tests/integration/fixture.h"
+
+/// Bans, trust and the greylist, told and asked by the command line.
+namespace bulkhead::testing {
+namespace {
+
+class Lists : public NodeTest {
+ protected:
+  /// Runs a command that has to succeed, and returns what it printed.
+  std::string done(const std::vector<std::string>& words, const std::string& input = "") {
+    const auto result = node_->cli(words, input);
+    EXPECT_EQ(result.exit_status, 0) << result;
+    return result.out;
+  }
+
+  void expect_refused(const std::vector<std::string>& words, const std::string& hint, int exit_status = 1,
+                      const std::string& input = "") {
+    const auto result = node_->cli(words, input);
+    EXPECT_EQ(result.exit_status, exit_status) << result;
+    EXPECT_NE(result.err.find(hint), std::string::npos) << result;
+  }
+
+  bool banned(const std::string& address) { return node_->json({"is", "address", "banned", address})["banned"]; }
+
+  /// The entry of that list with that prefix or peer id; null when there is none.
+  Json entry(const std::string& list, const std::string& target) {
+    const Json acl = node_->json({"acl"});
+    for (const Json& entry : acl[list]) {
+      if (entry.value("prefix", "") == target || entry.value("peer_id", "") == target) return entry;
+    }
+    return nullptr;
+  }
+
+  void shake_hands_from(Peer& peer, const std::string& address) {
+    const auto dialled = peer.connect(node_->point(), address);
+    ASSERT_TRUE(dialled) << dialled.error().text;
+    const auto done = peer.handshake();
+    ASSERT_TRUE(done) << done.error().text << "\n" << node_->events();
+    ASSERT_TRUE(node_->wait_connected(peer.peer_id())) << node_->events();
+  }
+
+  /// Who connects from there is sent away before it said anything.
+  void expect_shut_out(const std::string& address, const Reasons& reasons) {
+    Peer peer = node_->make_peer();
+    const auto dialled = peer.connect(node_->point(), address);
+    ASSERT_TRUE(dialled) << dialled.error().text;
+    expect_ended(peer, reasons);
+  }
+
+  /// Sends these bytes as `nc` would, and waits for the greylisting.
+  void send_garbage(const std::string& address, const Bytes& bytes) {
+    Peer peer = node_->make_peer();
+    const auto dialled = peer.connect(node_->point(), address);
+    ASSERT_TRUE(dialled) << dialled.error().text;
+    (void)peer.send_raw(bytes);
+    (void)peer.read_until_closed(kPeerTimeout * kPatience);
+    EXPECT_TRUE(eventually([&] { return banned(address); })) << node_->events();
+  }
+};
+
+// ---- bans
+
+TEST_F(Lists, BanOfAnAddressCutsItsConnectionAndKeepsItOut) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  for (const std::uint16_t advertised : {std::uint16_t{0}, std::uint16_t{9732}}) {
+    SCOPED_TRACE(advertised);
+    const std::string address = fresh_address();
+    Peer peer = node_->make_peer({.advertised_port = advertised});
+    ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
+
+    EXPECT_EQ(done({"ban", "address", address, "--reason", "port scans"}), address + " is banned\n");
+
+    expect_ended(peer, "banned");
+    ASSERT_NO_FATAL_FAILURE(expect_shut_out(address, "banned"));
+    EXPECT_EQ(entry("blacklist", address).value("reason", ""), "port scans");
+    EXPECT_EQ(done({"is", "address", "banned", address}).rfind("yes: banned as " + address, 0), 0U);
+
+    done({"unban", "address", address});
+    EXPECT_FALSE(banned(address));
+    Peer again = node_->make_peer();
+    ASSERT_NO_FATAL_FAILURE(shake_hands_from(again, address));
+  }
+}
+
+TEST_F(Lists, BanOfAPeerCutsItsConnectionWhereverItIs) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands(peer));
+
+  done({"ban", "peer", peer.peer_id()});
+
+  expect_ended(peer, "peer_banned");
+  EXPECT_EQ(node_->json({"is", "peer", "banned", peer.peer_id()})["list"], "blacklist");
+  ASSERT_TRUE(node_->dial(peer));
+  (void)peer.handshake();
+  expect_ended(peer, "peer_banned");
+}
+
+TEST_F(Lists, BanCutsAWorkerInItsHandshake) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const std::string address = fresh_address();
+  Peer peer = node_->make_peer();
+  ASSERT_TRUE(peer.connect(node_->point(), address));
+  ASSERT_TRUE(peer.send_connection_message());
+  ASSERT_TRUE(peer.read_connection_message()) << node_->events();
+
+  done({"ban", "address", address});
+
+  expect_ended(peer, "banned");
+}
+
+TEST_F(Lists, BanOfAPrefixCutsAllBelowIt) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  Peer one = node_->make_peer();
+  Peer two = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands(one));
+  ASSERT_NO_FATAL_FAILURE(shake_hands(two));
+
+  done({"ban", "address", "127.0.0.0/8"});
+
+  expect_ended(one, "banned");
+  expect_ended(two, "banned");
+  EXPECT_EQ(node_->json({"is", "address", "banned", "127.1.2.3"})["prefix"], "127.0.0.0/8");
+}
+
+TEST_F(Lists, BanForATimeEndsByItself) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const std::string address = fresh_address();
+
+  done({"ban", "address", address, "--for", "2s"});
+
+  EXPECT_FALSE(entry("blacklist", address).value("until", Json()).is_null());
+  EXPECT_TRUE(eventually([&] { return !banned(address); }));
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
+}
+
+TEST_F(Lists, OutliveANodeThatIsKilled) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  const std::string address = fresh_address();
+  done({"ban", "address", address, "--reason", "for good"});
+  done({"trust", "peer", "idrdoT9g6YwELhUQyshCcHwAzBS9zA"});
+
+  node_->stop(SIGKILL);
+  const auto started = node_->start();
+  ASSERT_TRUE(started) << started.error().text;
+
+  EXPECT_EQ(entry("blacklist", address).value("reason", ""), "for good");
+  EXPECT_FALSE(entry("whitelist", "idrdoT9g6YwELhUQyshCcHwAzBS9zA").is_null());
+  ASSERT_NO_FATAL_FAILURE(expect_shut_out(address, "banned"));
+}
+
+// ---- trust
+
+TEST_F(Lists, TrustLiftsTheBanOfExactlyThatEntry) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const std::string address = fresh_address();
+  done({"ban", "address", address});
+
+  EXPECT_EQ(done({"trust", "address", address + ":9732"}), address + " is trusted and banned no more\n");
+
+  EXPECT_FALSE(banned(address));
+  EXPECT_TRUE(entry("blacklist", address).is_null());
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
+  EXPECT_EQ(node_->connection(peer.peer_id())["trusted"], true);
+  EXPECT_EQ(done({"untrust", "address", address}), address + " is trusted no more\n");
+  EXPECT_TRUE(entry("whitelist", address).is_null());
+}
+
+TEST_F(Lists, TrustIsRefusedUnderAWiderBanThatItNames) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"ban", "address", "10.0.0.0/8"});
+
+  expect_refused({"trust", "address", "10.1.2.3"}, "10.0.0.0/8 is banned");
+  expect_refused({"unban", "address", "10.1.2.3"}, "10.0.0.0/8");
+
+  EXPECT_TRUE(entry("whitelist", "10.1.2.3").is_null());
+  EXPECT_TRUE(banned("10.1.2.3"));
+}
+
+// ---- greylist
+
+TEST_F(Lists, GarbageGreylistsItsSenderUntilTheGreylistIsCleared) {
+  // So many bits that the garbage below does not have by chance.
+  ASSERT_NO_FATAL_FAILURE(start({.difficulty = 8}));
+  const std::string short_length = fresh_address();
+  const std::string much = fresh_address();
+  const std::string enemy = fresh_address();
+  done({"ban", "address", enemy});
+
+  ASSERT_NO_FATAL_FAILURE(send_garbage(short_length, Bytes{0x00, 0x10, 'x'}));
+  ASSERT_NO_FATAL_FAILURE(send_garbage(much, Bytes(80, 0x01)));
+
+  const Json greylist = node_->json({"greylist"});
+  ASSERT_EQ(greylist.size(), 2U) << greylist;
+  for (const Json& entry : greylist) {
+    const std::string prefix = entry["prefix"];
+    EXPECT_TRUE(prefix == short_length || prefix == much) << entry;
+    EXPECT_EQ(entry["reason"], prefix == short_length ? "bad_length" : "not_enough_proof_of_work") << entry;
+    EXPECT_EQ(entry["by"], "layer");
+    EXPECT_TRUE(entry["until"].is_string()) << entry;
+  }
+  EXPECT_EQ(node_->json({"is", "address", "banned", much})["list"], "greylist");
+  ASSERT_NO_FATAL_FAILURE(expect_shut_out(much, "greylisted"));
+
+  const std::string story = done({"why", much});
+  EXPECT_EQ(story.rfind(much + " would be refused: greylisted as " + much, 0), 0U) << story;
+  EXPECT_NE(story.find("not_enough_proof_of_work"), std::string::npos) << story;
+  const Json why = node_->json({"why", much});
+  EXPECT_EQ(why["list"], "greylist");
+  ASSERT_EQ(why["entries"].size(), 1U) << why;
+  EXPECT_EQ(why["events"][0]["addr"], much) << why;
+  EXPECT_GE(why["counts"].size(), 2U) << "refused and greylisted\n" << why;
+
+  EXPECT_EQ(done({"greylist", "clear"}), "2 greylistings lifted\n");
+
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, much));
+  EXPECT_TRUE(banned(enemy));
+}
+
+// ---- all lists
+
+TEST_F(Lists, AreClearedButForTrust) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"ban", "address", "10.0.0.0/8"});
+  done({"ban", "address", "2001:db8::/48"});
+  done({"trust", "address", "192.0.2.7"});
+
+  EXPECT_EQ(done({"clear", "acls"}), "2 bans and 0 greylistings lifted\n");
+
+  const Json acl = node_->json({"acl"});
+  EXPECT_EQ(acl["blacklist"], Json::array());
+  EXPECT_EQ(acl["greylist"], Json::array());
+  EXPECT_EQ(acl["whitelist"].size(), 1U);
+}
+
+TEST_F(Lists, WhyTellsOfAPeerAndOfTheAddressWhereItWasSeen) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const std::string address = fresh_address();
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
+
+  Json why = node_->json({"why", peer.peer_id()});
+  EXPECT_EQ(why["summary"].get<std::string>().rfind("is connected since", 0), 0U) << why;
+  EXPECT_EQ(why["banned"], false);
+  EXPECT_EQ(why["connections"].size(), 1U) << why;
+  EXPECT_EQ(why["peers"].size(), 1U) << why;
+  const Json by_address = node_->json({"why", address});
+  ASSERT_EQ(by_address["connections"].size(), 1U) << by_address;
+  EXPECT_EQ(by_address["connections"][0]["peer_id"], why["connections"][0]["peer_id"]);
+
+  done({"ban", "peer", peer.peer_id(), "--reason", "rude"});
+  expect_ended(peer, "peer_banned");
+
+  why = node_->json({"why", peer.peer_id()});
+  EXPECT_EQ(why["list"], "blacklist") << why;
+  EXPECT_EQ(why["reason"], "rude");
+  EXPECT_EQ(why["peers"][0][1]["banned"], true) << why;
+  EXPECT_EQ(node_->json({"why", address})["banned"], false);
+  EXPECT_NE(done({"why", "203.0.113.9"}).find("nothing else is known"), std::string::npos);
+}
+
+TEST_F(Lists, GreylistForTheTimeThatIsSet) {
+  ASSERT_NO_FATAL_FAILURE(start({.arguments = {"--greylist-timeout", "2"}, .difficulty = 8}));
+  const std::string address = fresh_address();
+  Peer rude = node_->make_peer();
+  ASSERT_TRUE(rude.connect(node_->point(), address));
+  ASSERT_TRUE(rude.send_raw(Bytes(80, 0x01)));
+
+  expect_event("not_enough_proof_of_work", address);
+
+  EXPECT_TRUE(eventually([&] { return !banned(address); })) << node_->events();
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
+}
+
+TEST_F(Lists, EventsNameThePrefix) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"ban", "address", "10.0.0.0/8"});
+
+  const Json event = node_->wait_event("banned", "10.0.0.0");
+
+  EXPECT_EQ(event.value("prefix", ""), "10.0.0.0/8") << event;
+  EXPECT_NE(done({"events"}).find("banned                10.0.0.0/8"), std::string::npos) << done({"events"});
+  EXPECT_EQ(node_->json({"status"})["lists"]["blacklist"], 1);
+}
+
+TEST_F(Lists, AreShownWhileTheControllerIsStopped) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"ban", "address", "10.0.0.0/8", "--reason", "rude"});
+  const pid_t controller = node_->service_pid("controller");
+  ASSERT_GT(controller, 0);
+  ASSERT_EQ(::kill(controller, SIGSTOP), 0);
+
+  EXPECT_EQ(entry("blacklist", "10.0.0.0/8").value("reason", ""), "rude");
+  EXPECT_TRUE(banned("10.1.2.3"));
+  EXPECT_NE(done({"acl"}).find("10.0.0.0/8"), std::string::npos);
+  EXPECT_EQ(node_->json({"greylist"}), Json::array());
+  EXPECT_EQ(node_->json({"why", "10.1.2.3"})["reason"], "rude");
+  EXPECT_NE(done({"acl", "export"}).find("10.0.0.0/8 reason=rude\n"), std::string::npos);
+
+  ::kill(controller, SIGCONT);
+}
+
+TEST_F(Lists, AreImportedAndExported) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  const std::string peer = "idrdoT9g6YwELhUQyshCcHwAzBS9zA";
+  std::string text = "# feed\n192.0.2.0/24 until=2199-01-01T00:00:00Z abuse\n" + peer + "\n198.51.100.7 list=white\n";
+  for (int i = 0; i < 3000; ++i) text += "10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250) + "\n";
+
+  EXPECT_EQ(done({"acl", "import", "-"}, text), "3003 entries imported\n");
+
+  EXPECT_EQ(entry("blacklist", "192.0.2.0/24").value("until", ""), "2199-01-01T00:00:00.000Z");
+  EXPECT_EQ(entry("blacklist", "192.0.2.0/24").value("reason", ""), "abuse");
+  EXPECT_FALSE(entry("blacklist", peer).is_null());
+  EXPECT_FALSE(entry("whitelist", "198.51.100.7").is_null());
+  EXPECT_TRUE(banned("10.1.11.249"));
+
+  const std::string exported = done({"acl", "export"});
+  done({"clear", "acls"});
+  EXPECT_FALSE(banned("10.1.11.249"));
+  const std::string file = node_->data_dir() + "/exported";
+  write_file(file, exported);
+  EXPECT_EQ(done({"acl", "import", file}), "3003 entries imported\n");
+  EXPECT_EQ(done({"acl", "export", file}), "");
+  EXPECT_EQ(read_file(file), exported);
+}
+
+TEST_F(Lists, StayAsTheyAreWhenAnImportHasABadLine) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+
+  expect_refused({"acl", "import", "-"}, "standard input:2: 'x.example'", 1, "10.0.0.0/8\nx.example\n");
+  expect_refused({"acl", "import", node_->data_dir() + "/none"}, "No such file");
+
+  EXPECT_EQ(node_->json({"acl"})["blacklist"], Json::array());
+}
+
+TEST_F(Lists, RefuseWrongWordsWithWhatWasExpected) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  expect_refused({"ban", "address", "example.org"}, "192.0.2.7, 10.0.0.0/8", 2);
+  expect_refused({"ban", "address", "10.0.0.1/8"}, "did you mean 10.0.0.0/8?", 2);
+  expect_refused({"ban", "peer", "id"}, "not a peer id", 2);
+  expect_refused({"ban", "address", "10.0.0.0/8", "--for", "soon"}, "90s, 15m, 24h", 2);
+}
+
+}  // namespace
+}  // namespace bulkhead::testing

@@ -1,0 +1,81 @@
+#include "base/address_group.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace bulkhead {
+namespace {
+
+AddressGroup group(const char* text) {
+  return group_of(parse_address(text).value());
+}
+bool routable(const char* text) {
+  return is_routable(parse_address(text).value());
+}
+
+TEST(AddressGroup, IsTheFirst16BitsOfIpv4AndTheFirst32OfIpv6) {
+  EXPECT_EQ(group("8.8.8.8"), group("8.8.4.4"));
+  EXPECT_NE(group("8.8.8.8"), group("8.9.8.8"));
+  EXPECT_EQ(group("::ffff:8.8.8.8"), group("8.8.0.1"));
+  EXPECT_EQ(group("2a00:1450:1::1"), group("2a00:1450:2::1"));
+  EXPECT_NE(group("2a00:1450::1"), group("2a00:1451::1"));
+  EXPECT_NE(group("8.8.8.8"), 0U);
+}
+
+TEST(AddressGroup, OfAnAddressThatIsNotRoutableIsTheAddressItself) {
+  std::set<AddressGroup> groups;
+  for (const char* text :
+       {"127.0.0.1", "127.0.0.2", "10.0.0.1", "10.0.0.2", "192.168.1.1", "::1", "fd00::1", "fd00::2", "fd01::1"}) {
+    EXPECT_TRUE(groups.insert(group(text)).second) << text;
+  }
+}
+
+TEST(IsRoutable, RefusesWhatNoHostOfTheInternetHas) {
+  for (const char* text :
+       {"0.0.0.0",   "10.1.2.3",    "100.64.0.1",  "127.0.0.1",    "169.254.1.1", "172.16.0.1", "172.31.9.9",
+        "192.0.2.1", "192.168.0.1", "198.18.0.1",  "198.51.100.7", "203.0.113.9", "224.0.0.1",  "255.255.255.255",
+        "::",        "::1",         "2001:db8::1", "fc00::1",      "fe80::1",     "ff02::1"}) {
+    EXPECT_FALSE(routable(text)) << text;
+  }
+  for (const char* text : {"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.0.1",
+                           "172.32.0.1", "192.0.1.1", "223.255.255.255", "2606:4700::1111", "2001:db9::1"}) {
+    EXPECT_TRUE(routable(text)) << text;
+  }
+}
+
+TEST(AsMap, TakesTheLongestPrefixAndFallsBackToTheFirstBits) {
+  const auto map = AsMap::parse("# a map\n8.0.0.0/8 3356\n8.8.8.0/24 AS15169\r\n\n2a00:1450::/32 15169\n").value();
+  EXPECT_EQ(map.size(), 3U);
+  const auto of = [&](const char* text) { return map.group_of(parse_address(text).value()); };
+  EXPECT_EQ(of("8.8.8.8"), of("2a00:1450::5")) << "one autonomous system";
+  EXPECT_NE(of("8.8.8.8"), of("8.8.9.8"));
+  EXPECT_EQ(of("8.8.9.8"), of("8.200.0.1"));
+  EXPECT_EQ(of("9.9.9.9"), group("9.9.9.9"));
+  EXPECT_EQ(of("2a01::1"), group("2a01::1"));
+}
+
+TEST(AsMap, KeepsTheFamiliesApart) {
+  const auto map = AsMap::parse("::/0 1\n").value();
+  EXPECT_EQ(map.group_of(parse_address("8.8.8.8").value()), group("8.8.8.8"));
+  EXPECT_NE(map.group_of(parse_address("2a00::1").value()), group("2a00::1"));
+}
+
+TEST(AsMap, LetsTheLaterOfTwoLinesCount) {
+  const auto map = AsMap::parse("8.0.0.0/8 1\n9.0.0.0/8 2\n8.0.0.0/8 2\n").value();
+  EXPECT_EQ(map.size(), 2U);
+  EXPECT_EQ(map.group_of(parse_address("8.1.1.1").value()), map.group_of(parse_address("9.1.1.1").value()));
+}
+
+TEST(AsMap, NamesTheLineThatItDoesNotUnderstand) {
+  for (const char* bad : {"8.0.0.0/8", "8.0.0.0/8 0", "8.0.0.0/8 -1", "8.0.0.0/8 4294967296", "8.0.0.0/8 1 2",
+                          "8.0.0.0/33 1", "here 1", "8.0.0.0/8 AS"}) {
+    const auto map = AsMap::parse(std::string("9.0.0.0/8 7\n") + bad + "\n");
+    ASSERT_FALSE(map) << bad;
+    EXPECT_EQ(map.error().code, ErrorCode::kInvalid);
+    EXPECT_TRUE(map.error().text.starts_with("line 2: ")) << map.error().text;
+  }
+}
+
+}  // namespace
+}  // namespace bulkhead

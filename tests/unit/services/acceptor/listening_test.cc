@@ -1,0 +1,136 @@
+#include "services/acceptor/listening.h"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include <array>
+#include <cerrno>
+#include <deque>
+
+#include "base/address.h"
+
+namespace bulkhead::acceptor {
+namespace {
+
+// libuv counts whole milliseconds, so that each timer may be early by less than one.
+constexpr Nanoseconds kTimerSlackMs = 4;
+
+TEST(AcceptFailure, IsOfTheConnectionWhereOnlyThatOneDied) {
+  for (const int error : {ECONNABORTED, EPROTO, EPERM, ENETDOWN, EHOSTUNREACH, ECONNRESET, ETIMEDOUT, EHOSTDOWN,
+                          ENETUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP}) {
+    EXPECT_EQ(accept_failure(error), AcceptFailure::kOfConnection) << error;
+  }
+}
+
+TEST(AcceptFailure, IsOfTheSystemWhereItMayLastAndWhereNobodyKnows) {
+  for (const int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM, EINVAL, EBADF, ENOTSOCK, 4095}) {
+    EXPECT_EQ(accept_failure(error), AcceptFailure::kOfSystem) << error;
+  }
+  EXPECT_EQ(accept_failure(EAGAIN), AcceptFailure::kNobody);
+  EXPECT_EQ(accept_failure(EINTR), AcceptFailure::kAgain);
+}
+
+TEST(AcceptBackoff, GrowsFromATenthOfASecondToOneSecond) {
+  AcceptBackoff backoff;
+  for (const std::uint64_t expected : {100U, 200U, 400U, 800U, 1000U, 1000U}) EXPECT_EQ(backoff.failed(), expected);
+  backoff.accepted();
+  EXPECT_EQ(backoff.failed(), 100U);
+}
+
+/// A listening socket on loopback, one connection in its backlog, and an accept(2) that first fails as it is told.
+class ListeningTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    UniqueFd socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_storage storage{};
+    const socklen_t size = to_sockaddr(Point{parse_address("127.0.0.1").value(), 0}, storage);
+    ASSERT_EQ(::bind(socket.get(), address_of(storage), size), 0);
+    ASSERT_EQ(::listen(socket.get(), 16), 0);
+    listener_ = socket.get();
+    connect();
+    std::vector<UniqueFd> sockets;
+    sockets.push_back(std::move(socket));
+    guard_ = service::Timer(loop_, [this] {
+      ADD_FAILURE() << "nothing was accepted";
+      loop_.stop();
+    });
+    guard_.once(30'000);
+    listening_ = std::make_unique<Listening>(loop_, std::move(sockets),
+                                             Listening::Callbacks{.accepted =
+                                                                      [this](UniqueFd accepted, const Point& remote) {
+                                                                        EXPECT_TRUE(accepted);
+                                                                        EXPECT_TRUE(is_loopback(remote.address));
+                                                                        ++accepted_;
+                                                                        loop_.stop();
+                                                                      },
+                                                                  .failed = [this] { ++failed_; }},
+                                             [this](int fd, sockaddr* address, socklen_t* address_size, int flags) {
+                                               ++calls_;
+                                               if (errors_.empty()) return ::accept4(fd, address, address_size, flags);
+                                               errno = errors_.front();
+                                               errors_.pop_front();
+                                               return -1;
+                                             });
+  }
+
+  static sockaddr* address_of(sockaddr_storage& storage) {
+    return static_cast<sockaddr*>(static_cast<void*>(&storage));
+  }
+
+  void connect() {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    ASSERT_EQ(::getsockname(listener_, address_of(storage), &size), 0);
+    UniqueFd client(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(client.get(), address_of(storage), size), 0);
+    clients_.push_back(std::move(client));
+  }
+
+  Nanoseconds run() {
+    const Nanoseconds begun = monotonic_now();
+    listening_->start();
+    loop_.run();
+    return monotonic_now() - begun;
+  }
+
+  service::Loop loop_;
+  service::Timer guard_;
+  std::unique_ptr<Listening> listening_;
+  std::vector<UniqueFd> clients_;
+  std::deque<int> errors_;
+  int listener_ = -1;
+  int accepted_ = 0;
+  int failed_ = 0;
+  int calls_ = 0;
+};
+
+TEST_F(ListeningTest, AcceptsWhoWaits) {
+  run();
+  EXPECT_EQ(accepted_, 1);
+  EXPECT_EQ(failed_, 0);
+}
+
+TEST_F(ListeningTest, WaitsAndTriesAgainAfterEveryErrorThatMayLast) {
+  errors_ = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
+  EXPECT_GE(run(), (100 + 200 + 400 + 800 - kTimerSlackMs) * kMillisecond);
+  EXPECT_EQ(accepted_, 1);
+  EXPECT_EQ(failed_, 4);
+  EXPECT_EQ(calls_, 6) << "one try after each pause, and one that finds nobody else";
+}
+
+TEST_F(ListeningTest, GoesOnAtOnceAfterAConnectionThatDied) {
+  errors_ = {ECONNABORTED, EPROTO, EINTR, EPERM, ENETDOWN, EHOSTUNREACH};
+  run();
+  EXPECT_EQ(accepted_, 1);
+  EXPECT_EQ(failed_, 5) << "an interrupted call is none";
+}
+
+TEST_F(ListeningTest, DoesNotSpinWhenAllThatComeAreDead) {
+  errors_.assign(200, ECONNABORTED);
+  EXPECT_GE(run(), (100 + 200 + 400 - kTimerSlackMs) * kMillisecond);
+  EXPECT_EQ(accepted_, 1);
+  EXPECT_EQ(failed_, 200);
+}
+
+}  // namespace
+}  // namespace bulkhead::acceptor

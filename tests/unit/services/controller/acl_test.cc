@@ -1,0 +1,172 @@
+#include "services/controller/acl.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace bulkhead::controller {
+namespace {
+
+constexpr std::int64_t kHour = 3'600'000;
+
+schema::AclSubject subject(const std::string& prefix) {
+  return {std::nullopt, parse_prefix(prefix).value()};
+}
+Address address(const std::string& text) {
+  return parse_address(text).value();
+}
+PeerId peer(std::uint8_t number) {
+  PeerId id{};
+  id.fill(number);
+  return id;
+}
+
+class Lists : public ::testing::Test {
+ protected:
+  UniqueFd fd_ = shm::ListsTable::make(1000).value();
+  Acl acl_{shm::ListsWriter::map(fd_.get()).value(), {.greylist_ms = kHour, .greylist_ipv6_length = 64}};
+  std::int64_t now_ = wall_now_ms();
+
+  bool stores(const Changes& changes, StoredList list, const std::string& prefix) {
+    return std::any_of(changes.begin(), changes.end(), [&](const Change& change) {
+      const auto* entry = std::get_if<AclEntry>(&change);
+      return entry != nullptr && entry->key.list == list &&
+             entry->key.subject == parse_prefix(prefix).value().address.bytes;
+    });
+  }
+};
+
+TEST_F(Lists, BanAtOnceAndSayWhatToStore) {
+  const auto outcome = acl_.ban(subject("10.0.0.0/8"), 0, "abuse", now_);
+  EXPECT_TRUE(outcome.ok);
+  EXPECT_EQ(outcome.text, "10.0.0.0/8 is banned");
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
+  EXPECT_EQ(acl_.of(address("11.1.2.3")), Standing::kNone);
+  EXPECT_TRUE(stores(outcome.changes, StoredList::kBlack, "10.0.0.0/8"));
+}
+
+TEST_F(Lists, LetABanEndByItself) {
+  acl_.ban(subject("10.1.2.3"), wall_now_ms() + 5, "", now_);
+  const auto until = monotonic_now() + 10 * kSecond;
+  while (acl_.of(address("10.1.2.3")) == Standing::kBanned && monotonic_now() < until) {
+  }
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kNone);
+}
+
+TEST_F(Lists, TakeTrustBackWithABanAndTheReverse) {
+  EXPECT_TRUE(acl_.trust(subject("10.1.2.3"), 0, "", now_).ok);
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kTrusted);
+  EXPECT_EQ(acl_.ban(subject("10.1.2.3"), 0, "", now_).text, "10.1.2.3 is banned and trusted no more");
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
+  EXPECT_EQ(acl_.trust(subject("10.1.2.3"), 0, "", now_).text, "10.1.2.3 is trusted and banned no more");
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kTrusted);
+}
+
+TEST_F(Lists, RefuseTrustUnderAWiderBanAndNameIt) {
+  acl_.ban(subject("10.0.0.0/8"), 0, "", now_);
+  const auto outcome = acl_.trust(subject("10.1.2.3"), 0, "", now_);
+  EXPECT_FALSE(outcome.ok);
+  EXPECT_NE(outcome.text.find("10.0.0.0/8"), std::string::npos);
+  EXPECT_TRUE(outcome.changes.empty());
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
+}
+
+TEST_F(Lists, SayWhenAWiderBanStandsAfterUnban) {
+  acl_.ban(subject("10.0.0.0/8"), 0, "", now_);
+  acl_.ban(subject("10.1.2.3"), 0, "", now_);
+  const auto outcome = acl_.unban(subject("10.1.2.3"), now_);
+  EXPECT_FALSE(outcome.ok);
+  EXPECT_NE(outcome.text.find("10.0.0.0/8"), std::string::npos);
+  EXPECT_TRUE(acl_.unban(subject("10.0.0.0/8"), now_).ok);
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kNone);
+}
+
+TEST_F(Lists, LiftTheGreylistingThatCoversAnUnbannedAddress) {
+  acl_.greylist(address("2001:db8::1"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  EXPECT_EQ(acl_.of(address("2001:db8::2")), Standing::kGreylisted);
+  EXPECT_TRUE(acl_.unban(subject("2001:db8::2"), now_).ok);
+  EXPECT_EQ(acl_.of(address("2001:db8::1")), Standing::kNone);
+}
+
+TEST_F(Lists, PutBlackOverWhiteOverGreyWhateverTheLengths) {
+  acl_.greylist(address("10.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kGreylisted);
+  acl_.trust(subject("10.1.0.0/16"), 0, "", now_);
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kTrusted);
+  acl_.ban(subject("10.0.0.0/8"), 0, "", now_);
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
+}
+
+TEST_F(Lists, GreylistNeitherTheTrustedNorTheBanned) {
+  acl_.trust(subject("10.1.2.3"), 0, "", now_);
+  EXPECT_FALSE(acl_.greylist(address("10.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_).ok);
+  acl_.untrust(subject("10.1.2.3"), now_);
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kNone);
+}
+
+TEST_F(Lists, TellAGreylistingThatIsProlongedFromANewOne) {
+  EXPECT_TRUE(acl_.greylist(address("10.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_).ok);
+  const auto again = acl_.greylist(address("10.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_ + 1);
+  EXPECT_FALSE(again.ok);
+  EXPECT_FALSE(again.changes.empty()) << "its end moved";
+}
+
+TEST_F(Lists, GreylistLoopbackSinglyAndIpv6ByItsPrefix) {
+  acl_.greylist(address("127.0.0.5"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  EXPECT_EQ(acl_.of(address("127.0.0.5")), Standing::kGreylisted);
+  EXPECT_EQ(acl_.of(address("127.0.0.6")), Standing::kNone);
+  acl_.greylist(address("::1"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  EXPECT_EQ(acl_.of(address("::2")), Standing::kNone);
+}
+
+// Trap 16: clearing the greylist must not clear the bans.
+TEST_F(Lists, ClearTheGreylistAndLeaveABanAlone) {
+  acl_.ban(subject("10.1.2.3"), 0, "", now_);
+  acl_.greylist(address("10.1.2.4"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  EXPECT_EQ(acl_.clear_greylist(now_).text, "1 greylisting lifted");
+  EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
+  EXPECT_EQ(acl_.of(address("10.1.2.4")), Standing::kNone);
+}
+
+TEST_F(Lists, ClearBlackAndGreyAndSayHowManyBansWent) {
+  acl_.ban(subject("10.0.0.0/8"), 0, "", now_);
+  acl_.ban({peer(7), {}}, 0, "", now_);
+  acl_.trust(subject("11.1.2.3"), 0, "", now_);
+  EXPECT_EQ(acl_.clear(now_).text, "2 bans and 0 greylistings lifted");
+  EXPECT_EQ(acl_.of(peer(7)), Standing::kNone);
+  EXPECT_EQ(acl_.of(address("11.1.2.3")), Standing::kTrusted);
+}
+
+TEST_F(Lists, ComeBackFromWhatWasStored) {
+  Changes changes = acl_.ban(subject("10.0.0.0/8"), 0, "abuse", now_).changes;
+  std::vector<AclEntry> stored;
+  for (const auto& change : changes) {
+    if (const auto* entry = std::get_if<AclEntry>(&change)) stored.push_back(*entry);
+  }
+  const UniqueFd fd = shm::ListsTable::make(1000).value();
+  Acl again(shm::ListsWriter::map(fd.get()).value(), {});
+  ASSERT_TRUE(again.restore(stored, now_));
+  EXPECT_EQ(again.of(address("10.1.2.3")), Standing::kBanned);
+  again.ban(subject("11.0.0.0/8"), 0, "", now_ + 1000);
+  again.greylist(address("12.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  again.greylist(address("12.1.2.4"), Reason::kBadLength, shm::SetBy::kLayer, now_ + 1000);
+  const auto late = again.since(now_ + 500, now_ + 1000);
+  ASSERT_EQ(late.size(), 1U);
+  EXPECT_TRUE(stores(late, StoredList::kGrey, "12.1.2.4"));
+}
+
+TEST_F(Lists, RefuseWhatTheyHaveNoRoomFor) {
+  bool refused = false;
+  for (int i = 0; i < 2000 && !refused; ++i) {
+    const auto one = "10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250);
+    const auto outcome = acl_.ban(subject(one), 0, "", now_);
+    refused = !outcome.ok;
+    if (refused) {
+      EXPECT_NE(outcome.text.find(one), std::string::npos);
+    }
+  }
+  EXPECT_TRUE(refused);
+}
+
+}  // namespace
+}  // namespace bulkhead::controller
