@@ -662,7 +662,8 @@ void Supervisor::on_message(Role role, schema::ToSupervisor& message, schema::De
     service.ready = true;
     if (role == Role::kKeyholder && identity_answer_.peer_id == PeerId{}) {
       identity_answer_ = *ready;
-      for (const Role next : {Role::kController, Role::kMaintainer, Role::kNursery}) start(next);
+      // The controller hears of them in this order: whoever brings a connection finds somebody to give it to.
+      for (const Role next : {Role::kController, Role::kNursery, Role::kMaintainer}) start(next);
     }
     if (role == Role::kController) controller_was_up_ = true;
     // The door opens when there is somebody behind it: who waits in the backlog is served, not turned away.

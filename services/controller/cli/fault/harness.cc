@@ -419,6 +419,7 @@ Result<void> Harness::strike(Target target, Harm harm, std::size_t peer, const D
   strike.at = monotonic_now();
   excuse(strike.at - begin);
   strike.waited = waits();
+  strike.stolen = stolen_from_machine();
   if (replaces_nursery(strike.target, strike.harm)) last_worker_fault_ = strike.at;
   const Nanoseconds lasts =
       harm == Harm::kStop ? 100 * kMillisecond + random_.below(1900) * kMillisecond : kLastingHarm;
@@ -448,8 +449,8 @@ std::map<pid_t, Nanoseconds> Harness::waits() const {
   return list;
 }
 
-/// How long the machine had no processor for those who act on this strike. The victim itself has to run to its end,
-/// too, and cannot be asked any more: it had to wait about as long as the one that waited most.
+/// How long those who act on this strike had no processor, or had one that others ran on. The victim itself has to run
+/// to its end, too, and cannot be asked any more: it had to wait about as long as the one that waited most.
 Nanoseconds Harness::starved(const Strike& strike) const {
   std::vector<pid_t> who = {::getpid(), observer_->supervisor()};
   if (strike.target == Target::kWorker) {
@@ -468,7 +469,16 @@ Nanoseconds Harness::starved(const Strike& strike) const {
     sum += now - before;
     most = std::max(most, now - before);
   }
-  return sum + most;
+  return sum + most + (std::max(stolen_from_machine(), strike.stolen) - strike.stolen);
+}
+
+bool Harness::is_late(const Strike& strike, Nanoseconds took, Nanoseconds limit) const {
+  return took > limit && took > limit + starved(strike);
+}
+
+std::string Harness::lateness(const Strike& strike, Nanoseconds took, Nanoseconds limit) const {
+  return milliseconds(took) + ", not within " + milliseconds(limit) + " and " + milliseconds(starved(strike)) +
+         " for which there was no processor";
 }
 
 // Nothing was observed in this time: what is waited for may have come in it.
@@ -547,9 +557,8 @@ void Harness::advance_worker(Strike& strike) {
       strike.died = now;
       const Nanoseconds took = now - strike.at;
       const Nanoseconds limit = expected == Expected::kFound ? kWorkerSilenceDeadline : kSlotDeadline;
-      if (expected != Expected::kEither && !strike.controller_down && took > limit && took > limit + starved(strike))
-        return end_strike(strike,
-                          "its slot was free after " + milliseconds(took) + ", not within " + milliseconds(limit));
+      if (expected != Expected::kEither && !strike.controller_down && is_late(strike, took, limit))
+        return end_strike(strike, "its slot was free after " + lateness(strike, took, limit));
     } else if (expected == Expected::kEither && strike.relieved) {
       // It lives on without memory, or with a ring full of nonsense. That was its choice; its end comes now.
       ::kill(strike.pid, SIGKILL);
@@ -608,9 +617,8 @@ void Harness::advance_service(Strike& strike) {
   strike.back = now;
   const Nanoseconds begin = expected == Expected::kDeath ? strike.at : *strike.died;
   const Nanoseconds limit = strike.target == Target::kController ? kControllerDeadline : kServiceDeadline;
-  if (now - begin > limit && now - begin > limit + starved(strike)) {
-    return end_strike(strike, "it was back after " + milliseconds(now - begin) + ", not within " + milliseconds(limit));
-  }
+  if (is_late(strike, now - begin, limit))
+    return end_strike(strike, "it was back after " + lateness(strike, now - begin, limit));
   end_strike(strike);
   if (strike.target == Target::kController) check_recovery(strike);
 }

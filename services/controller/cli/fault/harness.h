@@ -75,6 +75,7 @@ struct Strike {
   std::uint32_t epoch = 0;
   Nanoseconds relieve_at = 0;
   std::map<pid_t, Nanoseconds> waited{};  ///< of who has to act on it, when it was done
+  Nanoseconds stolen = 0;                 ///< from the machine, when it was done
   Lasting lasting{};
   bool relieved = false;
 };
@@ -162,6 +163,8 @@ class Harness {
   void advance_unharmed(Strike& strike);
   std::map<pid_t, Nanoseconds> waits() const;
   Nanoseconds starved(const Strike& strike) const;
+  bool is_late(const Strike& strike, Nanoseconds took, Nanoseconds limit) const;
+  std::string lateness(const Strike& strike, Nanoseconds took, Nanoseconds limit) const;
   void excuse(Nanoseconds blind);
   void ask_for_memory(std::size_t peer);
   void end_strike(Strike& strike, const std::string& failure = "");

@@ -199,6 +199,15 @@ Nanoseconds waited_for_processor(pid_t pid) {
   return waited;
 }
 
+Nanoseconds stolen_from_machine() {
+  std::istringstream text(read_text("/proc/stat"));
+  std::string name;
+  Nanoseconds user = 0, nice = 0, system = 0, idle = 0, io = 0, interrupts = 0, soft_interrupts = 0, steal = 0;
+  text >> name >> user >> nice >> system >> idle >> io >> interrupts >> soft_interrupts >> steal;
+  const long ticks = ::sysconf(_SC_CLK_TCK);
+  return text && ticks > 0 ? steal * kSecond / static_cast<Nanoseconds>(ticks) : 0;
+}
+
 std::vector<std::string> leaks(const NodeUse& before, const NodeUse& after) {
   std::vector<std::string> found;
   const auto more = [&](const std::string& what, std::uint64_t was, std::uint64_t is, std::uint64_t tolerance) {

@@ -78,6 +78,9 @@ char process_state(pid_t pid);
 
 /// How long the process was ready to run and had no processor, since its start. 0 where the kernel does not tell.
 Nanoseconds waited_for_processor(pid_t pid);
+/// How long the processors of this machine were taken by others that share the hardware, added up over the processors,
+/// since the machine's start; in steps of 10 ms (`steal` of proc(5), /proc/stat). 0 where the kernel does not tell.
+Nanoseconds stolen_from_machine();
 
 /// What leaked between two looks at a node with the same connections; empty: nothing.
 std::vector<std::string> leaks(const NodeUse& before, const NodeUse& after);
