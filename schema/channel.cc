@@ -107,8 +107,13 @@ bool take_descriptors(msghdr& message, Descriptors& descriptors) {
   return expected;
 }
 
-/// Reads one packet into `packet` and returns its bytes.
-Result<std::size_t> take(int fd, Packet& packet, std::size_t most_descriptors, Descriptors& descriptors) {
+struct Taken {
+  std::size_t bytes = 0;
+  bool lost_descriptors = false;  ///< this process had no room for all that came
+};
+
+/// Reads one packet into `packet`.
+Result<Taken> take(int fd, Packet& packet, std::size_t most_descriptors, Descriptors& descriptors) {
   const std::span<std::uint64_t> words = packet.words();
   bool reset_seen = false;
   for (;;) {
@@ -150,9 +155,12 @@ Result<std::size_t> take(int fd, Packet& packet, std::size_t most_descriptors, D
     const bool expected = take_descriptors(message, descriptors);
     if (bytes == 0) return Error{ErrorCode::kClosed, "closed"};
     if ((message.msg_flags & MSG_TRUNC) != 0) return Error{ErrorCode::kBroken, "a packet above the limit"};
-    if ((message.msg_flags & MSG_CTRUNC) != 0) return Error{ErrorCode::kBroken, "more descriptors than are due"};
+    // The kernel fills what we offer before it drops any, unless it meets our limit of open files.
+    const bool dropped = (message.msg_flags & MSG_CTRUNC) != 0;
+    if (dropped && descriptors.size() >= most_descriptors)
+      return Error{ErrorCode::kBroken, "more descriptors than are due"};
     if (!expected) return Error{ErrorCode::kBroken, "an unknown control message"};
-    return bytes;
+    return Taken{bytes, dropped};
   }
 }
 
@@ -188,7 +196,7 @@ Result<void> Channel::send(const Message& message, std::span<const int> descript
 }
 
 template <typename Message>
-Result<Message> Channel::receive(Descriptors& descriptors) {
+Result<Message> Channel::receive(Descriptors& descriptors, WithoutRoom without_room) {
   using Traits = ChannelTraits<Message>;
   descriptors.clear();
   Packet packet(std::min(receive_limit_, Traits::kPacketLimit));
@@ -196,16 +204,18 @@ Result<Message> Channel::receive(Descriptors& descriptors) {
     descriptors.clear();
     return error;
   };
-  const Result<std::size_t> bytes = take(socket_.get(), packet, Traits::kMostDescriptors, descriptors);
-  if (!bytes) return refuse(bytes.error());
-  if (*bytes < sizeof(PacketHeader)) return refuse({ErrorCode::kBroken, "a packet without a header"});
+  const Result<Taken> taken = take(socket_.get(), packet, Traits::kMostDescriptors, descriptors);
+  if (!taken) return refuse(taken.error());
+  if (taken->lost_descriptors && without_room == WithoutRoom::kBreaks)
+    return refuse({ErrorCode::kBroken, "no room for a descriptor: this process is at its limit of open files"});
+  if (taken->bytes < sizeof(PacketHeader)) return refuse({ErrorCode::kBroken, "a packet without a header"});
 
   PacketHeader header{};
   std::memcpy(&header, packet.words().data(), sizeof(header));
   if (header.magic != kPacketMagic || header.version != kPacketVersion || header.kind != Traits::kKind) {
     return refuse({ErrorCode::kBroken, "a packet of another channel or version"});
   }
-  const std::size_t body_bytes = *bytes - sizeof(PacketHeader);
+  const std::size_t body_bytes = taken->bytes - sizeof(PacketHeader);
   if (header.body_bytes != body_bytes || body_bytes % sizeof(std::uint64_t) != 0) {
     return refuse({ErrorCode::kBroken, "a packet of another length than it says"});
   }
@@ -213,6 +223,9 @@ Result<Message> Channel::receive(Descriptors& descriptors) {
 
   Result<Message> message = decode<Message>(packet.body().first(body_bytes / sizeof(std::uint64_t)));
   if (!message) return refuse(message.error());
+  // What was dropped is left empty, in the places of the last.
+  if (taken->lost_descriptors && descriptors.size() < descriptors_due(*message))
+    descriptors.resize(descriptors_due(*message));
   if (descriptors.size() != descriptors_due(*message)) {
     return refuse({ErrorCode::kBroken, "a message with another number of descriptors than is due"});
   }
@@ -239,7 +252,7 @@ Result<Message> receive_blocking(Channel& channel, Descriptors& descriptors, int
 
 #define BULKHEAD_CHANNEL(Variant)                                            \
   template Result<void> Channel::send(const Variant&, std::span<const int>); \
-  template Result<Variant> Channel::receive(Descriptors&);                   \
+  template Result<Variant> Channel::receive(Descriptors&, WithoutRoom);      \
   template Result<Variant> receive_blocking<Variant>(Channel&, Descriptors&, int);
 
 BULKHEAD_CHANNEL(FromSupervisor)

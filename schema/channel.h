@@ -16,6 +16,12 @@ inline constexpr std::size_t kMaximumDescriptors = 24;
 /// Received descriptors; those that are not taken out are closed with it.
 using Descriptors = std::vector<UniqueFd>;
 
+/// What becomes of a message for whose descriptors this process has no room (its limit of open files).
+enum class WithoutRoom : std::uint8_t {
+  kBreaks,      ///< kBroken
+  kLeavesEmpty  ///< it comes, and the descriptors that the kernel dropped are empty
+};
+
 /// One end of an AF_UNIX SOCK_SEQPACKET channel: one Cap'n Proto message a packet, behind a header of 16 bytes (magic,
 /// kind and version, body length, sequence number). Owns the socket. One thread.
 ///
@@ -44,11 +50,12 @@ class Channel {
   Result<void> send(const Message& message, std::span<const int> descriptors = {});
 
   /// Takes the next message of the variant `Message` (FromWorker, ToSupervisor, ...), and never blocks. `descriptors`
-  /// is emptied first and holds exactly those that the message carries, close-on-exec; after an error it is empty.
+  /// is emptied first and holds exactly those that the message carries, close-on-exec; after an error it is empty. With
+  /// WithoutRoom::kLeavesEmpty each must be looked at before it is used.
   /// kWouldBlock: nothing waits. kClosed: the other end is gone and all that it sent was taken. kBroken: see above.
   /// kSystem: the socket cannot be read.
   template <typename Message>
-  Result<Message> receive(Descriptors& descriptors);
+  Result<Message> receive(Descriptors& descriptors, WithoutRoom without_room = WithoutRoom::kBreaks);
 
  private:
   UniqueFd socket_;

@@ -157,6 +157,8 @@ void Controller::offer_links(Application& application) {
 // Descriptors of a hostile process: nothing but a sealed segment of the right size and two wake-ups is passed on.
 void Controller::link_came(Connection& connection, const schema::Descriptors& descriptors) {
   connection.link_asked = false;
+  // No room for them here; the sweep asks again.
+  if (std::any_of(descriptors.begin(), descriptors.end(), [](const UniqueFd& fd) { return !fd; })) return;
   const auto segment =
       shm::check_segment(descriptors[0].get(), shm::inward_segment_bytes(shm::kDefaultRingBytes), shm::kOwnedSeals);
   if (!segment || !is_wakeup(descriptors[1].get()) || !is_wakeup(descriptors[2].get())) {

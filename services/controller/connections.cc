@@ -83,6 +83,7 @@ void Controller::on_incoming(const schema::Incoming& message, UniqueFd socket) {
     event(shm::EventKind::kRefused, reason, message.remote, std::nullopt);
   };
   if (stopping_) return refuse(Reason::kNodeStopping);
+  if (!socket) return refuse(Reason::kAcceptFailed);
   // A ban may have come while the proof of work was checked.
   const Standing standing = acl_.of(message.remote.address);
   if (standing == Standing::kBanned) return refuse(Reason::kBanned);
@@ -102,9 +103,10 @@ void Controller::on_incoming(const schema::Incoming& message, UniqueFd socket) {
 }
 
 void Controller::on_dialled(const schema::Dialled& message, UniqueFd socket) {
-  Connection* connection = stopping_ ? nullptr
-                                     : open_connection(schema::Direction::kOutgoing, message.point, {},
-                                                       message.deadline_ns, std::move(socket));
+  open_failure_ = Reason::kDialFailed;
+  Connection* connection = stopping_ || !socket ? nullptr
+                                                : open_connection(schema::Direction::kOutgoing, message.point, {},
+                                                                  message.deadline_ns, std::move(socket));
   if (connection != nullptr) {
     connection->dial_id = message.id;
     connection->feeler = feelers_.erase(message.id) != 0;
@@ -182,7 +184,7 @@ void Controller::on_worker(SlotId slot) {
   if (!connections_[slot] || !connections_[slot]->channel) return;
   Connection& connection = *connections_[slot];
   schema::Descriptors descriptors;
-  auto message = connection.channel.receive<schema::FromWorker>(descriptors);
+  auto message = connection.channel.receive<schema::FromWorker>(descriptors, schema::WithoutRoom::kLeavesEmpty);
   if (message) {
     if (connection.budget.take(kWorkerBudget, monotonic_now())) {
       on_worker_message(connection, *message, descriptors);

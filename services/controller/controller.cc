@@ -261,7 +261,8 @@ void Controller::service_lost(Role role) {
 // One message for each wake-up: a busy channel cannot keep the others waiting.
 template <typename Message>
 std::optional<Message> Controller::take(Role role, schema::Descriptors& descriptors) {
-  auto message = services_.at(role).receive<Message>(descriptors);
+  // A service is not to blame when there is no room here for the socket that it sends: that connection is refused.
+  auto message = services_.at(role).receive<Message>(descriptors, schema::WithoutRoom::kLeavesEmpty);
   if (message) return std::move(*message);
   if (message.error().code == ErrorCode::kWouldBlock) return std::nullopt;
   if (message.error().code == ErrorCode::kBroken) {

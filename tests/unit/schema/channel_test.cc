@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -256,6 +257,64 @@ TEST(ChannelDescriptors, RefusesOneWhereNoneIsDue) {
 TEST(ChannelDescriptors, RefusesTooMany) {
   for (const std::size_t count : {4U, 5U, 6U, 23U, 24U, 25U, 64U}) expect_refused_and_closed(FromWorker(Link{}), count);
   expect_refused_and_closed(FromAcceptor(Incoming{}), 2);
+}
+
+/// No descriptor above the `room` next free ones can be made, until the end of this object.
+class RoomFor {
+ public:
+  explicit RoomFor(std::size_t room) {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    // The lowest free numbers are given first; those below the limit that are free are taken.
+    for (;;) {
+      UniqueFd next(::fcntl(0, F_DUPFD_CLOEXEC, 0));
+      const bool above = next.get() > kHigh;
+      if (above) break;
+      taken_.push_back(std::move(next));
+    }
+    const rlimit less{kHigh + 1 + room, before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &less);
+  }
+  ~RoomFor() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  RoomFor(const RoomFor&) = delete;
+  RoomFor& operator=(const RoomFor&) = delete;
+
+ private:
+  static constexpr int kHigh = 200;
+  rlimit before_{};
+  Descriptors taken_;
+};
+
+TEST(ChannelDescriptors, ThatFindNoRoomHereAreNotHeldAgainstTheSenderWhereThatIsAskedFor) {
+  Pair pair = make_pair_of_sockets();
+  Channel sender(std::move(pair.one), kMaximumPacket);
+  Channel receiver(std::move(pair.two), kMaximumPacket);
+  const Descriptors sent = some_descriptors(3);
+  for (std::size_t room = 0; room <= 3; ++room) {
+    ASSERT_TRUE(sender.send(FromWorker(Link{}), numbers(sent)).ok());
+    Descriptors came;
+    const RoomFor little(room);
+    const auto message = receiver.receive<FromWorker>(came, WithoutRoom::kLeavesEmpty);
+    ASSERT_TRUE(message.ok()) << room << ": " << message.error().text;
+    ASSERT_EQ(came.size(), 3U) << room;
+    for (std::size_t i = 0; i < came.size(); ++i) EXPECT_EQ(static_cast<bool>(came[i]), i < room) << room;
+  }
+  ASSERT_TRUE(sender.send(FromWorker(Link{}), numbers(sent)).ok());
+  const RoomFor none(0);
+  EXPECT_EQ(receive_error<FromWorker>(receiver), ErrorCode::kBroken);
+}
+
+TEST(ChannelDescriptors, ThatAreTooManyAreRefusedAlsoWhereMissingOnesAreNot) {
+  Pair pair = make_pair_of_sockets();
+  Channel receiver(std::move(pair.two), kMaximumPacket);
+  for (const std::size_t count : {4U, 24U}) {
+    const Descriptors sent = some_descriptors(count);
+    send_raw(pair.one.get(), packet_of(FromWorker(Link{})), numbers(sent));
+    Descriptors came;
+    const auto message = receiver.receive<FromWorker>(came, WithoutRoom::kLeavesEmpty);
+    ASSERT_FALSE(message.ok());
+    EXPECT_EQ(message.error().code, ErrorCode::kBroken);
+    EXPECT_TRUE(came.empty());
+  }
 }
 
 TEST(ChannelDescriptors, ClosesThoseOfAPacketThatIsRefusedForItsBytes) {
