@@ -281,8 +281,9 @@ void Harness::judge_losses() {
   std::erase_if(lost_, [&](const Lost& lost) {
     const auto reason = observer_->disconnection(peers_[lost.peer]->peer_id(), lost.event);
     if (!reason && now - lost.at < kJudgeAfter) return false;
+    // The death may be seen after the loss that it caused.
     const bool cut = reason == Reason::kApplicationDiedMidMessage && application_killed_at_ != 0 &&
-                     lost.at - application_killed_at_ < kCutWithin;
+                     lost.at < application_killed_at_ + kCutWithin;
     if (cut) {
       ++streams_cut_;
     } else {
