@@ -411,6 +411,7 @@ Result<void> Harness::strike(Target target, Harm harm, std::size_t peer, const D
   }
   if (target == Target::kWorker && harm == Harm::kRing) application_->distrust(peer, strike.epoch);
   const Nanoseconds begin = monotonic_now();
+  strike.struck_ms = wall_now_ms();
   auto done = deed(strike.pid);
   if (!done) {
     tell(std::string(harm_name(harm)) + " " + target_name(target) + ": not done: " + done.error().text);
@@ -582,10 +583,9 @@ void Harness::advance_worker(Strike& strike) {
     return;
   }
   const bool must_replace = strike.harm == Harm::kSegv || strike.harm == Harm::kAbort;
-  const std::int64_t struck_ms = wall_now_ms() - static_cast<std::int64_t>((now - strike.at) / kMillisecond);
   // That a replacement is due is known to the controller alone, and goes with it.
-  const bool known = !strike.controller_down && observer_->service(Role::kController).since_ms < struck_ms;
-  if (must_replace && known && observer_->service(Role::kNursery).since_ms + 1 < struck_ms) {
+  const bool known = !strike.controller_down && observer_->service(Role::kController).since_ms < strike.struck_ms;
+  if (must_replace && known && observer_->service(Role::kNursery).since_ms + 1 < strike.struck_ms) {
     if (now - *strike.died > kNurseryDeadline) end_strike(strike, "the nursery was not replaced");
     return;
   }

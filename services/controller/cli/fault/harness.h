@@ -61,7 +61,8 @@ struct Strike {
   Harm harm = Harm::kKill;
   std::size_t peer = 0;  ///< of a worker
   pid_t pid = 0;
-  Nanoseconds at = 0;                 ///< when it was done
+  Nanoseconds at = 0;                 ///< when it was done; later by what the harness has not observed since
+  std::int64_t struck_ms = 0;         ///< the same moment by the wall clock, before it was done
   std::optional<Nanoseconds> died{};  ///< when the victim was seen dead (a worker: its slot free)
   std::optional<Nanoseconds> back{};  ///< when its successor was seen ready (a worker: its peer connected again)
   Nanoseconds watched_from = 0;       ///< when a controller that was there all the time since came
