@@ -275,15 +275,19 @@ void Harness::watch_peers() {
   }
 }
 
+// Rightly ended, by an application that died inside a message. Its death may be seen after the loss that it caused.
+bool Harness::is_cut(std::optional<Reason> reason, Nanoseconds at) const {
+  return reason == Reason::kApplicationDiedMidMessage && application_killed_at_ != 0 &&
+         at < application_killed_at_ + kCutWithin;
+}
+
 // A connection that ended although nothing was done to it; its reason tells whether that is right.
 void Harness::judge_losses() {
   const Nanoseconds now = monotonic_now();
   std::erase_if(lost_, [&](const Lost& lost) {
     const auto reason = observer_->disconnection(peers_[lost.peer]->peer_id(), lost.event);
     if (!reason && now - lost.at < kJudgeAfter) return false;
-    // The death may be seen after the loss that it caused.
-    const bool cut = reason == Reason::kApplicationDiedMidMessage && application_killed_at_ != 0 &&
-                     lost.at < application_killed_at_ + kCutWithin;
+    const bool cut = is_cut(reason, lost.at);
     if (cut) {
       ++streams_cut_;
     } else {
@@ -400,6 +404,7 @@ Result<void> Harness::strike(Target target, Harm harm, std::size_t peer, const D
     strike.pid = connection->worker;
     strike.ref = connection->ref;
     strike.epoch = peers_[peer]->epoch();
+    strike.event = connected_event_[peer];
   } else if (target == Target::kApplication) {
     strike.pid = application_->pid();
     application_killed_at_ = monotonic_now();
@@ -535,6 +540,15 @@ void Harness::advance_unharmed(Strike& strike) {
     same = application_->pid() == strike.pid && !application_->ended();
   } else {
     same = static_cast<pid_t>(observer_->service(*role_of(strike.target)).pid) == strike.pid;
+  }
+  if (!same && strike.target == Target::kWorker) {
+    const auto reason = observer_->disconnection(peers_[strike.peer]->peer_id(), strike.event);
+    if (!reason && monotonic_now() - strike.at < kJudgeAfter + kLastingHarm) return;
+    if (is_cut(reason, strike.at)) {
+      ++streams_cut_;
+      strike.back = monotonic_now();
+      return end_strike(strike);
+    }
   }
   if (!same) return end_strike(strike, "it should have gone on as if nothing had been, and did not");
   if (monotonic_now() > strike.relieve_at + kUnharmedAfter) {

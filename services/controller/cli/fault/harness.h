@@ -74,6 +74,7 @@ struct Strike {
   SlotRef ref{};
   std::uint32_t restarts = 0;
   std::uint32_t epoch = 0;
+  std::uint64_t event = 0;  ///< the newest one when the struck connection began
   Nanoseconds relieve_at = 0;
   std::map<pid_t, Nanoseconds> waited{};  ///< of who has to act on it, when it was done
   Nanoseconds stolen = 0;                 ///< from the machine, when it was done
@@ -154,6 +155,7 @@ class Harness {
   void forgive();
   void watch_peers();
   void judge_losses();
+  bool is_cut(std::optional<Reason> reason, Nanoseconds at) const;
   void watch_services();
   void watch_application();
   void watch_reading();
