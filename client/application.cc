@@ -43,7 +43,8 @@ struct Application::State {
     std::optional<shm::SenderLink> sender;
     std::vector<std::uint8_t> unsent;  ///< rest of a large message that was begun
     std::size_t unsent_at = 0;
-    bool queued = false;  ///< stands in `ready`
+    bool announced = false;  ///< the application may hear of it: those of the same peer before it are finished
+    bool queued = false;     ///< stands in `ready`
     bool over = false;
     Reason reason = Reason::kNone;
   };
@@ -69,7 +70,10 @@ struct Application::State {
   void on_channel();
   void on_connected(const schema::AppConnected& message, schema::Descriptors& descriptors);
   void on_disconnected(const schema::AppDisconnected& message);
+  Connection* first_of(const PeerId& peer);
+  void announce(Connection& connection);
   void make_ready(Connection& connection);
+  void end(Connection& connection, Reason reason);
   void give_up(Connection& connection);
   std::optional<Event> take(Connection& connection);
   void finish(Connection& connection);
@@ -144,7 +148,7 @@ int Application::fd() const {
 }
 
 void Application::State::make_ready(Connection& connection) {
-  if (connection.queued) return;
+  if (connection.queued || !connection.announced) return;
   connection.queued = true;
   ready.push_back(connection.key);
 }
@@ -232,20 +236,40 @@ void Application::State::on_connected(const schema::AppConnected& message, schem
     if (channel) (void)channel.send(schema::FromApplication(schema::AppDisconnect{message.slot, false}));
     return;
   }
-  events.emplace_back(Connected{connection.info});
+  // A peer has one connection: the end of another one was lost with a controller that died.
+  if (Connection* former = find(message.peer_id); former != nullptr) end(*former, Reason::kControllerRestarted);
+  const bool only = first_of(message.peer_id) == nullptr;
   by_peer[message.peer_id] = connection.key;
   auto& kept = connections.emplace(connection.key, std::move(connection)).first->second;
-  make_ready(kept);
+  if (only) announce(kept);
+}
+
+// The oldest connection with that peer that is not finished.
+Application::State::Connection* Application::State::first_of(const PeerId& peer) {
+  for (auto& [id, connection] : connections) {
+    if (connection.info.peer_id == peer) return &connection;
+  }
+  return nullptr;
+}
+
+void Application::State::announce(Connection& connection) {
+  connection.announced = true;
+  events.emplace_back(Connected{connection.info});
+  make_ready(connection);
+}
+
+void Application::State::end(Connection& connection, Reason reason) {
+  connection.over = true;
+  connection.reason = reason;
+  if (const auto found = by_peer.find(connection.info.peer_id);
+      found != by_peer.end() && found->second == connection.key)
+    by_peer.erase(found);
+  make_ready(connection);
 }
 
 void Application::State::on_disconnected(const schema::AppDisconnected& message) {
   for (auto& [id, connection] : connections) {
-    if (connection.slot != message.slot || connection.over) continue;
-    connection.over = true;
-    connection.reason = message.reason;
-    if (const auto found = by_peer.find(connection.info.peer_id); found != by_peer.end() && found->second == id)
-      by_peer.erase(found);
-    make_ready(connection);
+    if (connection.slot == message.slot && !connection.over) end(connection, message.reason);
   }
 }
 
@@ -285,7 +309,9 @@ std::optional<Event> Application::State::take(Connection& connection) {
 
 void Application::State::finish(Connection& connection) {
   ::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, connection.to_application.get(), nullptr);
+  const PeerId peer = connection.info.peer_id;
   connections.erase(connection.key);
+  if (Connection* next = first_of(peer); next != nullptr && !next->announced) announce(*next);
 }
 
 std::optional<Event> Application::next() {

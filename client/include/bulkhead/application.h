@@ -29,6 +29,7 @@ struct ConnectionInfo {
   bool disable_mempool = false;
 };
 
+/// Comes after Disconnected of the connection that the peer had before.
 struct Connected {
   ConnectionInfo connection;
 };

@@ -73,13 +73,14 @@ class ApplicationTest : public testing::Test {
         options));
   }
   void connect(std::uint8_t number = 1) { connect(number, {link_.geometry.slot, link_.geometry.generation}); }
-  void connect(std::uint8_t number, SlotRef slot) {
+  void connect(std::uint8_t number, SlotRef slot) { connect(number, slot, link_); }
+  void connect(std::uint8_t number, SlotRef slot, const TestLink& link) {
     schema::AppConnected message;
     message.slot = slot;
     message.peer_id = peer(number);
     message.announcement = {9732, "TEST", 2, 1};
     message.metadata = {false, true};
-    const int given[] = {link_.worker->inward_fd(), link_.to_application.get(), link_.to_worker.get()};
+    const int given[] = {link.worker->inward_fd(), link.to_application.get(), link.to_worker.get()};
     must(node_.send(schema::ToApplication(message), given));
   }
   void disconnect(Reason reason, std::uint8_t number = 1) {
@@ -201,6 +202,48 @@ TEST_F(ApplicationTest, HearsOfTheEndAfterTheLastMessage) {
   EXPECT_FALSE(application_->next());
   EXPECT_TRUE(application_->connections().empty());
   EXPECT_EQ(application_->try_send(peer(1), 0x10, {}).error().code, ErrorCode::kNotFound);
+}
+
+// The new link's Connected, its messages and its end wait until the old one's messages and end were taken.
+TEST_F(ApplicationTest, HearsOfAPeersNextConnectionAfterTheEndOfTheFormer) {
+  attach();
+  connect();
+  next<Connected>();
+  while (application_->next()) {
+  }
+  put(0x10, pattern(1));
+  disconnect(Reason::kClosedByPeer);
+  TestLink second(16384, 16384, 2, 9);
+  ASSERT_TRUE(shm::test::put_inward(*second.worker, 0x11, pattern(2)));
+  second.worker->publish_inward();
+  connect(1, {2, 9}, second);
+  must(node_.send(schema::ToApplication(schema::AppDisconnected{{2, 9}, peer(1), Reason::kKicked})));
+  TestLink third(16384, 16384, 0, 4);
+  connect(1, {0, 4}, third);
+
+  EXPECT_EQ(next<MessageReceived>().tag, 0x10);
+  EXPECT_EQ(next<Disconnected>().reason, Reason::kClosedByPeer);
+  next<Connected>();
+  EXPECT_EQ(next<MessageReceived>().tag, 0x11);
+  EXPECT_EQ(next<Disconnected>().reason, Reason::kKicked);
+  next<Connected>();
+  EXPECT_FALSE(application_->next());
+  EXPECT_EQ(application_->connections().size(), 1U);
+  EXPECT_TRUE(must(application_->try_send(peer(1), 0x10, pattern(1))));
+}
+
+TEST_F(ApplicationTest, KeepsNoPeerWaitingForTheLostEndOfItsFormerConnection) {
+  attach();
+  connect();
+  next<Connected>();
+  TestLink second(16384, 16384, 2, 9);
+  connect(1, {2, 9}, second);
+
+  EXPECT_EQ(next<Disconnected>().reason, Reason::kControllerRestarted);
+  next<Connected>();
+  disconnect(Reason::kClosedByPeer);
+  EXPECT_FALSE(application_->next());
+  EXPECT_EQ(application_->connections().size(), 1U);
 }
 
 TEST_F(ApplicationTest, IgnoresAConnectionThatIsToldTwice) {
