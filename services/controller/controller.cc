@@ -81,7 +81,6 @@ Controller::Controller(ControllerParts parts)
 Controller::~Controller() = default;
 
 int Controller::run() {
-  load_state();
   supervisor_poll_.watch(UV_READABLE);
   control_poll_.watch(UV_READABLE);
   application_poll_.watch(UV_READABLE);

@@ -44,6 +44,9 @@ class Controller : private PoolJournal {
  public:
   explicit Controller(ControllerParts parts);
   ~Controller() override;
+  /// What is stored comes into force. Before the supervisor hears *ready*: with that the door opens, and whoever is
+  /// killed from then on has a successor that goes by what stands in shared memory.
+  void load_state();
   int run();
   schema::Channel& supervisor() { return parts_.supervisor; }
 
@@ -190,7 +193,6 @@ class Controller : private PoolJournal {
   void import_failed(const std::string& text);
 
   // what is stored (state.cc)
-  void load_state();
   void finish_former_import();
   void tell_alive();
   void restore(const Stored& stored);

@@ -20,10 +20,12 @@ UniqueFd move_to(int number, UniqueFd fd) {
 }
 
 // In the confined process: what stands in the file is read here for the first time.
-Result<void> open_store(Store& store, schema::Channel& supervisor) {
+Result<void> take_over_state(Store& store, Controller& controller) {
   auto opened = store.open();
-  if (!opened && opened.error().code == ErrorCode::kBroken) {
-    (void)supervisor.send(schema::ToSupervisor(schema::StateDamaged{store.log_damaged()}));
+  if (opened) {
+    controller.load_state();
+  } else if (opened.error().code == ErrorCode::kBroken) {
+    (void)controller.supervisor().send(schema::ToSupervisor(schema::StateDamaged{store.log_damaged()}));
   }
   return opened;
 }
@@ -66,7 +68,7 @@ int run() {
   given.clear();
   const schema::BootCommon common = parts.boot.common;
   Controller controller(std::move(parts));
-  const auto after = [&](sandbox::Confinement&) { return open_store(store, controller.supervisor()); };
+  const auto after = [&](sandbox::Confinement&) { return take_over_state(store, controller); };
   if (!service::confine_and_announce(Role::kController, common, controller.supervisor(), {}, after)) return 1;
   return controller.run();
 }
