@@ -57,6 +57,11 @@ Node::~Node() {
 }
 
 Result<void> Node::start() {
+  if (auto launched = launch(); !launched) return launched;
+  return wait_ready();
+}
+
+Result<void> Node::launch() {
   const std::string difficulty = std::to_string(options_.difficulty);
   if (options_.identity && ::access((data_dir() + "/identity.json").c_str(), F_OK) != 0) {
     const auto made = cli({"identity", "generate", difficulty});
@@ -76,7 +81,10 @@ Result<void> Node::start() {
   const UniqueFd log(::open(log_path(data_dir()).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   pid_ = spawn(words, -1, log.get(), log.get());
   if (pid_ < 0) return system_error("fork");
+  return {};
+}
 
+Result<void> Node::wait_ready() {
   CommandResult ready;
   for (int second = 0; second < 10 * kPatience && ready.exit_status != 0; ++second) {
     ready = cli({"status", "--wait", "1", "--json"});

@@ -43,6 +43,9 @@ class Node {
 
   /// Makes the identity unless there is one, runs the node and waits until it says that it is ready.
   Result<void> start();
+  /// The two halves of start(), for nodes that come up side by side.
+  Result<void> launch();
+  Result<void> wait_ready();
   /// SIGTERM, and waits for the end. The exit status; minus the signal; nothing if it did not end in time (it is killed
   /// then) or does not run.
   std::optional<int> stop(int signal = 15);
