@@ -54,12 +54,13 @@ class Lists : public NodeTest {
     expect_ended(peer, reasons);
   }
 
-  /// Sends these bytes as `nc` would, and waits for the greylisting.
-  void send_garbage(const std::string& address, const Bytes& bytes) {
+  /// Sends these bytes as `nc` would (as `nc -N` does with its input's end), and waits for the greylisting.
+  void send_garbage(const std::string& address, const Bytes& bytes, bool end_of_input = false) {
     Peer peer = node_->make_peer();
     const auto dialled = peer.connect(node_->point(), address);
     ASSERT_TRUE(dialled) << dialled.error().text;
     (void)peer.send_raw(bytes);
+    if (end_of_input) (void)peer.half_close();
     (void)peer.read_until_closed(kPeerTimeout * kPatience);
     EXPECT_TRUE(eventually([&] { return banned(address); })) << node_->events();
   }
@@ -197,7 +198,7 @@ TEST_F(Lists, GarbageGreylistsItsSenderUntilTheGreylistIsCleared) {
   done({"ban", "address", enemy});
 
   ASSERT_NO_FATAL_FAILURE(send_garbage(short_length, Bytes{0x00, 0x10, 'x'}));
-  ASSERT_NO_FATAL_FAILURE(send_garbage(much, Bytes(80, 0x01)));
+  ASSERT_NO_FATAL_FAILURE(send_garbage(much, Bytes(80, 0x01), true));
 
   const Json greylist = node_->json({"greylist"});
   ASSERT_EQ(greylist.size(), 2U) << greylist;
