@@ -11,6 +11,7 @@
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/setting_table.h"
 #include "services/controller/cli/status.h"
+#include "services/controller/cli/text.h"
 #include "wire/point_text.h"
 
 namespace bulkhead::cli {
@@ -195,10 +196,7 @@ Result<Json> parse(std::string_view text, const std::string& file) {
   try {
     root = Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::parse_error& problem) {
-    const std::string_view before = text.substr(0, std::min(text.size(), problem.byte == 0 ? 0 : problem.byte - 1));
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const auto column = before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1) + 1;
-    return failure(file + ": line " + std::to_string(line) + ", column " + std::to_string(column) +
+    return failure(file + ": " + line_and_column(text, problem.byte) +
                    ": this is not JSON; correct it there ('bulkhead config validate' checks it)");
   } catch (const Json::exception&) {
     return failure(file + ": a number in it is out of range");
@@ -310,10 +308,19 @@ Result<ConnectionBounds> connection_bounds(const Values& values) {
                                                          {"min-target", &bounds.min_target},
                                                          {"max-target", &bounds.max_target},
                                                          {"max-threshold", &bounds.max_threshold}};
+  std::string origins;
+  bool typed = false;
   for (const auto& [name, bound] : each) {
-    if (!at(name).is_null()) *bound = number(name);
+    if (at(name).is_null()) continue;
+    *bound = number(name);
+    const Value& value = values.find(name)->second;
+    origins += (origins.empty() ? " (" : ", ") + std::string(name) + " from " + value.origin;
+    typed = typed || value.source == Source::kOption;
   }
-  if (auto broken = broken_rule(bounds, minimum, maximum)) return Error{ErrorCode::kRefused, std::move(*broken)};
+  if (auto broken = broken_rule(bounds, minimum, maximum)) {
+    return Error{typed ? ErrorCode::kInvalid : ErrorCode::kRefused,
+                 std::move(*broken) + origins + (origins.empty() ? "" : ")")};
+  }
   return bounds;
 }
 

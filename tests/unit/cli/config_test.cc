@@ -354,6 +354,47 @@ TEST(ConfigurationBounds, MustRise) {
   EXPECT_EQ(settings_of("", {{"max-connections", {"1000"}}, {"peer-table-size", {"1336"}}}).known_points_target, 1002U);
 }
 
+// Each contradiction by itself, as it stands in a file.
+TEST(ConfigurationBounds, ThatContradictEachOtherAreRefusedWithPlaceAndRule) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"p2p": {"limits": {"min-connections": 11, "expected-connections": 10, "max-connections": 20}}})",
+       "min-connections 11 (config.json: /p2p/limits/min-connections) is above expected-connections 10 (config.json: "
+       "/p2p/limits/expected-connections): set "},
+      {R"({"p2p": {"limits": {"min-connections": 5, "expected-connections": 21, "max-connections": 20}}})",
+       "expected-connections 21 (config.json: /p2p/limits/expected-connections) is above max-connections 20 "
+       "(config.json: /p2p/limits/max-connections): set "},
+      {R"({"p2p": {"limits": {"max-connections": 100, "max_known_points": [120, 99]}}})",
+       "max-connections 100 (config.json: /p2p/limits/max-connections) is above max-known-points's target 99 "
+       "(config.json: /p2p/limits/max_known_points): set peer-table-size to "},
+      {R"({"p2p": {"limits": {"max-connections": 100, "max_known_peer_ids": [120, 99]}}})",
+       "max-connections 100 (config.json: /p2p/limits/max-connections) is above max-known-peer-ids's target 99 "
+       "(config.json: /p2p/limits/max_known_peer_ids): set peer-table-size to "},
+      {R"({"p2p": {"limits": {"max_known_peer_ids": [200, 300]}}})",
+       "config.json: /p2p/limits/max_known_peer_ids: the target 300 is above the maximum 200"},
+  };
+  for (const auto& [text, start] : cases) EXPECT_TRUE(starts(refusal(text), start)) << text;
+}
+
+// With 10, 50 and 100 connections the four are 23, 36, 68 and 84.
+TEST(ConfigurationBounds, SetOneByOneMustRiseToo) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"bulkhead": {"min-threshold": 9}})", "min-connections 10 is above min-threshold 9: "},
+      {R"({"bulkhead": {"min-threshold": 37}})", "min-threshold 37 is above min-target 36: "},
+      {R"({"bulkhead": {"min-target": 69}})", "min-target 69 is above max-target 68: "},
+      {R"({"bulkhead": {"max-target": 35}})", "min-target 36 is above max-target 35: "},
+      {R"({"bulkhead": {"max-target": 85}})", "max-target 85 is above max-threshold 84: "},
+      {R"({"bulkhead": {"max-threshold": 101}})", "max-threshold 101 is above max-connections 100: "},
+  };
+  for (const auto& [text, start] : cases) {
+    const std::string said = refusal(text);
+    EXPECT_TRUE(starts(said, start)) << text;
+    EXPECT_NE(said.find("from config.json: /bulkhead/m"), std::string::npos) << said;
+    EXPECT_NE(said.find("the order is min-connections <= min-threshold"), std::string::npos) << said;
+  }
+  EXPECT_TRUE(starts(option_refusal({{"min-target", {"69"}}}), "min-target 69 is above max-target 68: "));
+  EXPECT_EQ(settings_of(R"({"bulkhead": {"min-target": 68}})").bounds, (ConnectionBounds{23, 68, 68, 84}));
+}
+
 TEST(Options, NameThemselvesWhenTheyAreWrong) {
   EXPECT_TRUE(starts(option_refusal({{"expected-pow", {"x"}}}), "--expected-pow: 'x' is not a number"));
   EXPECT_TRUE(starts(option_refusal({{"expected-pow", {"nan"}}}), "--expected-pow: 'nan' is not a number"));
