@@ -4,8 +4,8 @@ namespace bulkhead::schema {
 namespace {
 
 // Those of messages.h with a comment `+ fds`.
-std::size_t due(const BootController&) {
-  return 10;
+std::size_t due(const BootController& boot) {
+  return boot.known_peers == 0 ? 11 : 12;
 }
 std::size_t due(const BootKeyholder&) {
   return 3;

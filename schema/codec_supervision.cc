@@ -82,6 +82,8 @@ void write(Writing& w, proto::BootController::Builder out, const BootController&
   out.setAllowPrivatePoints(value.allow_private_points);
   out.setSwap(value.swap);
   out.setScoreHalfLifeS(w.finite(value.score_half_life_s));
+  out.setKnownPeers(w.between(value.known_peers, 0, kMaximumKnownPeers));
+  out.setKnownPeerEvents(w.between(value.known_peer_events, 0, kMaximumKnownPeerEvents));
 }
 void read(Reading& r, proto::BootController::Reader in, BootController& value) {
   read(r, in.getCommon(), value.common);
@@ -119,6 +121,8 @@ void read(Reading& r, proto::BootController::Reader in, BootController& value) {
   value.allow_private_points = in.getAllowPrivatePoints();
   value.swap = in.getSwap();
   value.score_half_life_s = r.finite(in.getScoreHalfLifeS());
+  value.known_peers = r.between(in.getKnownPeers(), 0, kMaximumKnownPeers);
+  value.known_peer_events = r.between(in.getKnownPeerEvents(), 0, kMaximumKnownPeerEvents);
 }
 
 void write(Writing& w, proto::BootKeyholder::Builder out, const BootKeyholder& value) {

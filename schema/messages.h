@@ -27,6 +27,8 @@ inline constexpr std::size_t kMaximumPoints = 100;
 inline constexpr std::size_t kMaximumText = 1024;
 inline constexpr std::size_t kMaximumAclText = 47;           ///< an operator's words on an entry of a list
 inline constexpr std::uint32_t kMaximumImport = 4'000'000;   ///< entries
+inline constexpr std::uint32_t kMaximumKnownPeers = 65'536;  ///< of a peers.json, as many as a table may have
+inline constexpr std::uint32_t kMaximumKnownPeerEvents = 1'000'000;
 inline constexpr std::size_t kMaximumVersions = 64;          ///< of one protocol
 inline constexpr std::size_t kMaximumConfiguredPeers = 128;  ///< so that BootMaintainer fits a packet
 inline constexpr std::size_t kMaximumHost = 255;             ///< RFC 1035
@@ -74,7 +76,8 @@ struct ReconnectionSettings {
 };
 
 /// + fds: pool (writable), events (writable), counters (writable), live (read-only), control socket, application
-/// socket, state.db, state.db-wal, outward (read-only), lists (writable)
+/// socket, state.db, state.db-wal, outward (read-only), lists (writable), history (writable), and, when known_peers is
+/// not 0, a sealed memfd of rows as schema/peer_rows.h has them
 struct BootController {
   BootCommon common;
   bool recovering = false;  ///< tables and channels of an earlier controller follow; else they are new
@@ -111,6 +114,9 @@ struct BootController {
   bool allow_private_points = false;  ///< points that peers tell of may be private or loopback ones
   bool swap = true;
   double score_half_life_s = 0;  ///< 0: scores do not decay
+  /// Of a peers.json, for a node that knows no peers yet: how many, and how many events of theirs.
+  std::uint32_t known_peers = 0;
+  std::uint32_t known_peer_events = 0;
   bool operator==(const BootController&) const = default;
 };
 

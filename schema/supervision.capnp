@@ -75,6 +75,8 @@ struct BootController {
   allowPrivatePoints @32 :Bool;
   swap @33 :Bool;
   scoreHalfLifeS @34 :Float64;
+  knownPeers @35 :UInt32;
+  knownPeerEvents @36 :UInt32;
 }
 
 struct BootKeyholder {

@@ -113,7 +113,7 @@ void Controller::on_dialled(const schema::Dialled& message, UniqueFd socket) {
     return;
   }
   const Reason reason = stopping_ ? Reason::kNodeStopping : open_failure_;
-  pool_.dial_failed(message.point, now());
+  pool_.dial_failed(message.point, now(), reason);
   parts_.counters.count(reason);
   event(shm::EventKind::kDialFailed, reason, message.point, std::nullopt);
   dial_over(message.id, reason);

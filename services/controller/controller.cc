@@ -73,6 +73,7 @@ Controller::Controller(ControllerParts parts)
     if (acl_.tend(wall_now_ms())) merge_timer_.once(kMergeMs);
   });
   import_timer_ = service::Timer(loop_, [this] { import_step(); });
+  pool_.keep_history(&parts_.history);
   recovering_ = parts_.boot.recovering;
   if (recovering_) pool_.recover();
   for (const auto& point : parts_.boot.own_points) pool_.add_own_point(point);
@@ -335,7 +336,7 @@ void Controller::on_maintainer() {
   } else if (const auto* failed = std::get_if<schema::DialFailed>(&*message)) {
     feelers_.erase(failed->id);
     if (dials_.erase(failed->id) == 0) return;
-    pool_.dial_failed(failed->point, now());
+    pool_.dial_failed(failed->point, now(), failed->reason);
     parts_.counters.count(failed->reason);
     event(shm::EventKind::kDialFailed, failed->reason, failed->point, std::nullopt);
     dial_over(failed->id, failed->reason);

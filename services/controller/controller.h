@@ -32,6 +32,8 @@ struct ControllerParts {
   shm::LiveTable live;
   shm::OutwardTable outward;
   shm::ListsWriter lists;
+  shm::HistoryTable history;
+  UniqueFd known_peers;  ///< rows of a peers.json, when boot.known_peers is not 0
   UniqueFd control_listener;
   UniqueFd application_listener;
   Store* store = nullptr;  ///< open once the controller runs; outlives it
@@ -202,6 +204,14 @@ class Controller : private PoolJournal {
   void noted(const PeerId& peer, const KnownPeer& known) override;
   void forgotten(const Point& point) override;
   void forgotten(const PeerId& peer) override;
+  void happened(const Point& point, std::uint64_t number, const shm::HistoryEvent& event) override;
+  void happened(const PeerId& peer, std::uint64_t number, const shm::HistoryEvent& event) override;
+
+  // what a peers.json knew (known_peers.cc)
+  void take_known_peers();
+  Result<std::vector<std::optional<PeerId>>> take_peer_rows(int file);
+  Result<void> take_peer_events(int file, const std::vector<std::optional<PeerId>>& peers);
+  Result<void> store_if_many();
 
   // the rest
   void sweep();

@@ -34,7 +34,8 @@ int run() {
   // A limit of file size is an error of the store, not the end of the process.
   ::signal(SIGXFSZ, SIG_IGN);
   auto start = service::begin<schema::BootController>(Role::kController);
-  if (start.descriptors.size() != 10) throw std::runtime_error("the boot message lacks descriptors");
+  if (start.descriptors.size() != (start.boot.known_peers == 0 ? 11 : 12))
+    throw std::runtime_error("the boot message lacks descriptors");
   auto& given = start.descriptors;
   auto pool = shm::PoolTable::map(given[0].get(), shm::Access::kReadWrite);
   auto events = shm::EventsTable::map(given[1].get(), shm::Access::kReadWrite);
@@ -42,12 +43,14 @@ int run() {
   auto live = shm::LiveTable::map(given[3].get(), start.boot.common.slots);
   auto outward = shm::OutwardTable::map(given[8].get(), start.boot.common.slots, shm::kDefaultRingBytes);
   auto lists = shm::ListsWriter::map(given[9].get());
+  auto history = pool ? shm::HistoryTable::map(given[10].get(), shm::Access::kReadWrite, pool->points(), pool->peers())
+                      : Result<shm::HistoryTable>(pool.error());
   // One channel for each connection, and what a hand-over holds for a moment.
   auto files = raise_open_file_limit(start.boot.common.slots * 2 + 256);
   for (const Error* error :
        {pool ? nullptr : &pool.error(), events ? nullptr : &events.error(), counters ? nullptr : &counters.error(),
         live ? nullptr : &live.error(), outward ? nullptr : &outward.error(), lists ? nullptr : &lists.error(),
-        files ? nullptr : &files.error()}) {
+        history ? nullptr : &history.error(), files ? nullptr : &files.error()}) {
     if (error == nullptr) continue;
     service::fail(start.supervisor, error->text);
     return 1;
@@ -62,6 +65,8 @@ int run() {
                         .live = std::move(*live),
                         .outward = std::move(*outward),
                         .lists = std::move(*lists),
+                        .history = std::move(*history),
+                        .known_peers = given.size() > 11 ? std::move(given[11]) : UniqueFd(),
                         .control_listener = std::move(given[4]),
                         .application_listener = std::move(given[5]),
                         .store = &store};

@@ -28,6 +28,28 @@ bool is_active(const Slot& slot) {
   return slot.state == shm::SlotState::kAccepted || slot.state == shm::SlotState::kRunning;
 }
 
+// What we wanted ourselves, as against what the other side did or what went wrong.
+bool is_our_wish(Reason reason) {
+  switch (reason) {
+    case Reason::kKicked:
+    case Reason::kDisconnectedByApplication:
+    case Reason::kBanned:
+    case Reason::kPeerBanned:
+    case Reason::kGreylisted:
+    case Reason::kPeerGreylisted:
+    case Reason::kUnexpectedPeerId:
+    case Reason::kDecodeError:
+    case Reason::kMaintenanceTooMany:
+    case Reason::kPeerSwapped:
+    case Reason::kMadeRoom:
+    case Reason::kFeelerDone:
+    case Reason::kNodeStopping:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The greatest of ours that the other side knows too: ours, or theirs when we still speak it.
 std::optional<std::uint16_t> negotiate(const std::vector<std::uint16_t>& ours, std::uint16_t theirs) {
   const std::uint16_t best = *std::max_element(ours.begin(), ours.end());
@@ -170,6 +192,46 @@ void Pool::restore(const PeerId& peer, const KnownPeer& known, Now now) {
   added->row = row;
   added->state = shm::PeerState::kDisconnected;
   publish(peer, *added);
+}
+
+void Pool::restore(const Point& point, std::uint64_t number, const shm::HistoryEvent& event) {
+  const auto found = points_.find(point);
+  if (history_ != nullptr && found != points_.end()) history_->point(found->second.row).restore(number, event);
+}
+
+void Pool::restore(const PeerId& peer, std::uint64_t number, const shm::HistoryEvent& event) {
+  const auto found = peers_.find(peer);
+  if (history_ != nullptr && found != peers_.end()) history_->peer(found->second.row).restore(number, event);
+}
+
+// ---- history
+
+void Pool::remember(const Point& point, const KnownPoint& known, shm::HistoryKind kind,
+                    const std::optional<PeerId>& peer, Reason reason, Now now) {
+  if (history_ == nullptr) return;
+  const shm::HistoryEvent event{.time_ms = now.ms,
+                                .other = peer.value_or(PeerId{}),
+                                .port = 0,
+                                .reason = static_cast<std::uint16_t>(reason),
+                                .kind = static_cast<std::uint8_t>(kind),
+                                .has_other = peer ? std::uint8_t{1} : std::uint8_t{0},
+                                .reserved = {}};
+  const std::uint64_t number = history_->point(known.row).append(event);
+  if (journal_ != nullptr) journal_->happened(point, number, event);
+}
+
+void Pool::remember(const PeerId& peer, const KnownPeer& known, shm::HistoryKind kind, const Slot& slot, Reason reason,
+                    Now now) {
+  if (history_ == nullptr) return;
+  const shm::HistoryEvent event{.time_ms = now.ms,
+                                .other = slot.remote.address.bytes,
+                                .port = slot.point ? slot.point->port : std::uint16_t{0},
+                                .reason = static_cast<std::uint16_t>(reason),
+                                .kind = static_cast<std::uint8_t>(kind),
+                                .has_other = 1,
+                                .reserved = {}};
+  const std::uint64_t number = history_->peer(known.row).append(event);
+  if (journal_ != nullptr) journal_->happened(peer, number, event);
 }
 
 // ---- slots
@@ -422,10 +484,12 @@ Decision Pool::decide(const SlotRef& ref, const Proved& proved, Now now) {
     if (point != nullptr) {
       point->state = shm::PointState::kAccepted;
       point->peer_id = proved.peer_id;
+      remember(*slot->point, *point, shm::HistoryKind::kAcceptingRequest, proved.peer_id, Reason::kNone, now);
     }
     if (peer != nullptr) {
       peer->state = shm::PeerState::kAccepted;
       peer->metadata = proved.metadata;
+      remember(proved.peer_id, *peer, shm::HistoryKind::kAcceptingRequest, *slot, Reason::kNone, now);
     }
   }
   if (point != nullptr) publish(*slot->point, *point);
@@ -449,6 +513,7 @@ void Pool::established(const SlotRef& ref, Now now) {
       point->anchor = false;
       if (slot->direction == schema::Direction::kOutgoing) mark_tried(*point);
       point->last_established_ms = now.ms;
+      remember(*slot->point, *point, shm::HistoryKind::kConnectionEstablished, slot->peer_id, Reason::kNone, now);
       publish(*slot->point, *point);
     }
   }
@@ -457,6 +522,7 @@ void Pool::established(const SlotRef& ref, Now now) {
     peer->second.last_established_ms = now.ms;
     peer->second.point = slot->point;
     peer->second.address = slot->remote.address;
+    remember(peer->first, peer->second, shm::HistoryKind::kConnectionEstablished, *slot, Reason::kNone, now);
     publish(peer->first, peer->second);
   }
   publish(ref.slot);
@@ -488,11 +554,19 @@ void Pool::ended(const SlotRef& ref, Reason reason, Now now) {
   const bool dialled = slot->direction == schema::Direction::kOutgoing;
   const bool other_network = reason == Reason::kUnknownChainName || reason == Reason::kDeprecatedDistributedDbVersion ||
                              reason == Reason::kDeprecatedP2pVersion;
+  // Whoever proved itself and was not accepted was turned away by us.
+  const bool refused = slot->has_peer && !was_running && !was_accepted;
+  const shm::HistoryKind kind =
+      was_running ? (is_our_wish(reason) ? shm::HistoryKind::kDisconnection : shm::HistoryKind::kExternalDisconnection)
+      : refused   ? shm::HistoryKind::kRejectingRequest
+                  : shm::HistoryKind::kRequestRejected;
+  const auto who = slot->has_peer ? std::optional(slot->peer_id) : std::nullopt;
   if (slot->point) {
     KnownPoint* point = find_point(*slot->point);
     // An incoming handshake that failed says nothing of the point that it claimed, which may be running elsewhere.
     const bool ours =
         point != nullptr && (was_running || was_accepted || (dialled && point->state == shm::PointState::kRequested));
+    if (ours || (point != nullptr && refused)) remember(*slot->point, *point, kind, who, reason, now);
     if (ours) {
       if (was_running) {
         point->last_disconnection_ms = now.ms;
@@ -509,8 +583,9 @@ void Pool::ended(const SlotRef& ref, Reason reason, Now now) {
         point->state == shm::PointState::kDisconnected)
       forget_point(*slot->point);
   }
-  if (was_running || was_accepted) {
-    if (const auto peer = peers_.find(slot->peer_id); peer != peers_.end()) {
+  if (const auto peer = who ? peers_.find(*who) : peers_.end(); peer != peers_.end()) {
+    remember(peer->first, peer->second, kind, *slot, reason, now);
+    if (was_running || was_accepted) {
       peer->second.state = shm::PeerState::kDisconnected;
       (was_running ? peer->second.last_disconnection_ms : peer->second.last_rejected_ms) = now.ms;
       publish(peer->first, peer->second);
@@ -562,6 +637,7 @@ KnownPoint* Pool::add_point(const Point& point, bool trusted, AddressGroup sourc
   KnownPoint& known = points_[point];
   known.row = free_point_rows_.back();
   free_point_rows_.pop_back();
+  if (history_ != nullptr) history_->point(known.row).clear();
   known.trusted = trusted;
   known.group = limits_.as_map.group_of(point.address);
   known.source = source;
@@ -734,14 +810,16 @@ Reason Pool::request(const Point& point, Now now) {
   if (known->state != shm::PointState::kDisconnected) return Reason::kPendingConnection;
   if (!has_room()) return Reason::kTooManyConnections;
   known->state = shm::PointState::kRequested;
+  remember(point, *known, shm::HistoryKind::kOutgoingRequest, std::nullopt, Reason::kNone, now);
   publish(point, *known);
   return Reason::kNone;
 }
 
-void Pool::dial_failed(const Point& point, Now now) {
+void Pool::dial_failed(const Point& point, Now now, Reason reason) {
   KnownPoint* known = find_point(point);
   if (known == nullptr || known->state != shm::PointState::kRequested) return;
   known->last_failed_ms = now.ms;
+  remember(point, *known, shm::HistoryKind::kRequestRejected, std::nullopt, reason, now);
   back_off(*known, false, now);
   publish(point, *known);
 }
@@ -756,6 +834,7 @@ void Pool::abandon_requests(Now now) {
     if (has_slot) continue;
     known.state = shm::PointState::kDisconnected;
     known.next_attempt = now;
+    remember(point, known, shm::HistoryKind::kRequestRejected, std::nullopt, Reason::kServiceGone, now);
     publish(point, known);
   }
 }
@@ -801,6 +880,7 @@ KnownPeer* Pool::register_peer(const PeerId& peer, Now now) {
   KnownPeer& known = peers_[peer];
   known.row = free_peer_rows_.back();
   free_peer_rows_.pop_back();
+  if (history_ != nullptr) history_->peer(known.row).clear();
   known.created_ms = now.ms;
   publish(peer, known);
   return &known;

@@ -16,6 +16,7 @@
 #include "schema/messages.h"
 #include "services/common/choice.h"
 #include "services/controller/judge.h"
+#include "shm/history.h"
 #include "shm/tables.h"
 
 namespace bulkhead::controller {
@@ -140,6 +141,9 @@ class PoolJournal {
   virtual void noted(const PeerId& peer, const KnownPeer& known) = 0;
   virtual void forgotten(const Point& point) = 0;
   virtual void forgotten(const PeerId& peer) = 0;
+  /// The `number`th event of it, counted from 0.
+  virtual void happened(const Point& point, std::uint64_t number, const shm::HistoryEvent& event) = 0;
+  virtual void happened(const PeerId& peer, std::uint64_t number, const shm::HistoryEvent& event) = 0;
 };
 
 /// The controller's tables: slots, known points, known peers, and every decision on them. Private memory is the truth;
@@ -158,10 +162,16 @@ class Pool {
 
   /// From now on; it outlives the pool. Null: nobody is told.
   void keep_journal(PoolJournal* journal) { journal_ = journal; }
+  /// Where the history of each record stands, for the rows of the table. It outlives the pool; null: there is none. To
+  /// be called before everything else.
+  void keep_history(const shm::HistoryTable* history) { history_ = history; }
   /// At a first start, from what was stored: states, rows and groups of the argument are of no meaning. As far as there
   /// is room. Trust comes from configuration and lists alone.
   void restore(const Point& point, KnownPoint known, Now now);
   void restore(const PeerId& peer, const KnownPeer& known, Now now);
+  /// An event of a record that was restored; of another one it is dropped. Numbers rise.
+  void restore(const Point& point, std::uint64_t number, const shm::HistoryEvent& event);
+  void restore(const PeerId& peer, std::uint64_t number, const shm::HistoryEvent& event);
 
   // Slots.
   /// Nothing when none is free.
@@ -208,7 +218,7 @@ class Pool {
   void configure(const Point& point, std::optional<PeerId> expected, Now now);
   /// Why a dial of this point is not allowed now; kNone: it is *requested* from here on.
   Reason request(const Point& point, Now now);
-  void dial_failed(const Point& point, Now now);
+  void dial_failed(const Point& point, Now now, Reason reason = Reason::kDialFailed);
   /// The maintainer is gone, and its dials with it.
   void abandon_requests(Now now);
   void add_own_point(const Point& point);
@@ -264,6 +274,10 @@ class Pool {
   void collect_peers(Now now);
   void forget_point(const Point& point);
   void back_off(KnownPoint& point, bool was_running, Now now);
+  void remember(const Point& point, const KnownPoint& known, shm::HistoryKind kind, const std::optional<PeerId>& peer,
+                Reason reason, Now now);
+  void remember(const PeerId& peer, const KnownPeer& known, shm::HistoryKind kind, const Slot& slot, Reason reason,
+                Now now);
   Decision refuse(const Slot& slot, Reason reason, std::int16_t motive);
   Decision silence(Reason reason) const;
   void publish(SlotId slot);
@@ -276,6 +290,7 @@ class Pool {
   std::function<std::uint64_t()> random_;
   const Judge* judge_;
   PoolJournal* journal_ = nullptr;
+  const shm::HistoryTable* history_ = nullptr;
   std::vector<Slot> slots_;
   std::map<Point, KnownPoint> points_;
   std::map<PeerId, KnownPeer> peers_;

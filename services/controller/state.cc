@@ -8,6 +8,7 @@
 namespace bulkhead::controller {
 namespace {
 
+static_assert(kHistoryLength == shm::kHistoryEvents);
 constexpr Nanoseconds kComplainPeriod = 60 * kSecond;
 constexpr Nanoseconds kAnchorPeriod = 60 * kSecond;
 // What a controller that died had not stored is younger than this; on a loaded machine a flush comes late.
@@ -68,6 +69,28 @@ KnownPeer from_stored(const PeerEntry& entry) {
   return known;
 }
 
+HistoryEntry to_stored(const shm::HistoryEvent& event) {
+  HistoryEntry entry;
+  entry.kind = event.kind;
+  entry.time_ms = event.time_ms;
+  entry.reason = reason_from_value(event.reason).value_or(Reason::kNone);
+  return entry;
+}
+
+shm::HistoryEvent from_stored(const HistoryEntry& entry) {
+  shm::HistoryEvent event{};
+  event.time_ms = entry.time_ms;
+  event.kind = entry.kind;
+  event.reason = static_cast<std::uint16_t>(entry.reason);
+  event.has_other = entry.peer || entry.point ? 1 : 0;
+  if (entry.peer) event.other = *entry.peer;
+  if (entry.point) {
+    event.other = entry.point->address.bytes;
+    event.port = entry.point->port;
+  }
+  return event;
+}
+
 }  // namespace
 
 // ---- the pool's journal
@@ -109,11 +132,30 @@ void Controller::forgotten(const PeerId& peer) {
   (void)parts_.store->later({RemovePeer{peer}});
 }
 
+void Controller::happened(const Point& point, std::uint64_t number, const shm::HistoryEvent& event) {
+  HistoryEntry entry = to_stored(event);
+  entry.of = point;
+  entry.number = number;
+  if (event.has_other != 0) entry.peer = event.other;
+  (void)parts_.store->later({std::move(entry)});
+}
+
+void Controller::happened(const PeerId& peer, std::uint64_t number, const shm::HistoryEvent& event) {
+  HistoryEntry entry = to_stored(event);
+  entry.of = peer;
+  entry.number = number;
+  if (event.has_other != 0) entry.point = Point{Address{event.other}, event.port};
+  (void)parts_.store->later({std::move(entry)});
+}
+
 // ---- start, upkeep, end
 
 // A successor finds lists and pool in shared memory, and stores what its predecessor may not have come to; a first
 // controller fills them.
 void Controller::load_state() {
+  const std::size_t records = std::size_t{parts_.pool_table.points()} + parts_.pool_table.peers();
+  parts_.store->keep_history(
+      static_cast<std::uint32_t>(std::min<std::size_t>(kHistoryLength, kMaximumHistory / records)));
   const std::int64_t at = wall_now_ms();
   if (recovering_) {
     (void)parts_.store->later(acl_.since(at - kUnstoredMs, at));
@@ -128,6 +170,7 @@ void Controller::load_state() {
     }
   }
   pool_.keep_journal(this);
+  if (pool_.peers().empty()) take_known_peers();
   pool_.standings_changed();
 }
 
@@ -153,6 +196,9 @@ void Controller::restore(const Stored& stored) {
   tell_alive();
   for (const auto& entry : stored.points) pool_.restore(entry.point, from_stored(entry), at);
   for (const auto& entry : stored.peers) pool_.restore(entry.id, from_stored(entry), at);
+  for (const auto& entry : stored.history) {
+    std::visit([&](const auto& of) { pool_.restore(of, entry.number.value_or(0), from_stored(entry)); }, entry.of);
+  }
   pool_.set_anchors(stored.anchors, at);
 }
 

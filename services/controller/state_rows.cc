@@ -32,8 +32,7 @@ constexpr std::array<const char*, 6> kTables = {
     " WITHOUT ROWID",
     "CREATE TABLE settings(name BLOB NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"};
 
-// The end of the year 9999: what can be printed.
-constexpr std::int64_t kLastMs = 253402300799999;
+constexpr std::int64_t kLastMs = kLastStoredMs;
 constexpr std::int64_t kLastNumber = std::int64_t{1} << 53;
 constexpr std::uint8_t kLastSetBy = 15;
 constexpr std::uint8_t kLastLength = 128;
@@ -44,7 +43,6 @@ constexpr std::size_t kPeerBytes = 16;
 constexpr std::size_t kMostAcl = 4'000'000;
 constexpr std::size_t kMostPoints = 100'000;
 constexpr std::size_t kMostPeers = 100'000;
-constexpr std::size_t kMostHistory = 1'000'000;
 constexpr std::size_t kMostSettings = 256;
 
 // ---- values
@@ -258,8 +256,10 @@ std::string fault_in(const PeerEntry& entry) {
        fault_when(entry.application.size() > kMaximumApplicationBytes, "metadata of more than 1024 bytes")});
 }
 std::string fault_in(const HistoryEntry& entry) {
-  return first_of({fault_of_time(entry.time_ms),
-                   fault_when(static_cast<std::size_t>(entry.reason) >= kReasonCount, "an unknown reason")});
+  return first_of(
+      {fault_of_time(entry.time_ms),
+       fault_when(static_cast<std::size_t>(entry.reason) >= kReasonCount, "an unknown reason"),
+       fault_when(entry.number.value_or(0) > static_cast<std::uint64_t>(kLastNumber), "a number beyond all events")});
 }
 std::string fault_of_name(const std::string& name) {
   return fault_when(name.empty() || name.size() > kMaximumSettingName,
@@ -415,7 +415,7 @@ Result<void> put(Database& database, const RemovePeer& removed) {
 Result<void> put(Database& database, const HistoryRow& row) {
   return write(database, "INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?,?,?)", [&](Statement& s) {
     const auto number = static_cast<std::int64_t>(row.number);
-    s.bytes(row.subject).integer(number % kHistoryLength).integer(number);
+    s.bytes(row.subject).integer(row.slot).integer(number);
     s.integer(row.entry.kind).integer(row.entry.time_ms);
     bind(s, row.entry.point);
     bind(s, row.entry.peer);
@@ -474,7 +474,7 @@ Result<Rows> read_rows(Database& database, std::int64_t now_ms) {
   if (done) {
     done = read_all(database,
                     "SELECT subject, number, kind, time_ms, point, peer, reason FROM history ORDER BY subject, number",
-                    kMostHistory, rows.history, left_out);
+                    kMaximumHistory, rows.history, left_out);
   }
   if (done) {
     done = read_all(database, "SELECT point FROM anchors ORDER BY position", kMaximumAnchors, all.anchors, left_out);

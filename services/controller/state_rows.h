@@ -19,10 +19,11 @@ std::string fault_of(const Change& change);
 std::string subject_of(const Point& point);
 std::string subject_of(const PeerId& peer);
 
-/// A row of a history: of its subject the `number`th, counted from 0.
+/// A row of a history: of its subject the `number`th, counted from 0. Another one in the same slot is replaced.
 struct HistoryRow {
   std::string subject;
   std::uint64_t number = 0;
+  std::uint32_t slot = 0;  ///< of no meaning where it is read
   HistoryEntry entry;
 };
 struct ClearHistory {

@@ -100,6 +100,7 @@ struct Store::State {
   Queue queue;
   std::map<std::string, Queue::iterator> by_key;
   std::map<std::string, std::uint64_t> next_event;  ///< by subject
+  std::uint32_t history_length = kHistoryLength;
   std::uint64_t dropped = 0;
   Nanoseconds flushed_at = 0;
   bool unflushed = false;
@@ -163,6 +164,10 @@ Result<void> Store::open() {
   return {};
 }
 
+void Store::keep_history(std::uint32_t length) {
+  state_->history_length = std::clamp<std::uint32_t>(length, 1, kHistoryLength);
+}
+
 Result<Stored> Store::load(std::int64_t now_ms) {
   Database& database = state_->database;
   const auto expired = delete_expired(database, now_ms);
@@ -177,6 +182,7 @@ Result<Stored> Store::load(std::int64_t now_ms) {
   all.history.reserve(rows->history.size());
   for (HistoryRow& row : rows->history) {
     state_->next_event[row.subject] = row.number + 1;
+    row.entry.number = row.number;
     all.history.push_back(std::move(row.entry));
   }
   if (all.left_out != 0) {
@@ -213,9 +219,10 @@ void Store::State::add_steps(const Change& change, std::vector<Step>& steps) {
     forget(subject);
   } else if (const auto* event = std::get_if<HistoryEntry>(&change)) {
     const std::string subject = std::visit([](const auto& of) { return subject_of(of); }, event->of);
+    if (event->number) next_event[subject] = *event->number;
     const std::uint64_t number = next_number(subject);
-    steps.push_back(
-        {history_key(subject) + static_cast<char>(number % kHistoryLength), HistoryRow{subject, number, *event}});
+    const auto slot = static_cast<std::uint32_t>(number % history_length);
+    steps.push_back({history_key(subject) + static_cast<char>(slot), HistoryRow{subject, number, slot, *event}});
   } else if (const auto* anchors = std::get_if<SetAnchors>(&change)) {
     steps.push_back({"n", *anchors});
   } else if (const auto* setting = std::get_if<Setting>(&change)) {

@@ -25,8 +25,12 @@ inline constexpr std::size_t kMaximumApplicationBytes = 1024;  ///< of a peer's 
 inline constexpr std::size_t kMaximumSettingName = 64;
 inline constexpr std::size_t kMaximumSettingBytes = 1024;
 inline constexpr std::size_t kMaximumAnchors = 64;
+/// The end of the year 9999: what can be printed.
+inline constexpr std::int64_t kLastStoredMs = 253402300799999;
 /// Events kept of each point and each peer, as the protocol's pool has it; the oldest goes.
 inline constexpr std::uint32_t kHistoryLength = 100;
+/// Events that load() reads; the caller keeps fewer of each where there would be more.
+inline constexpr std::size_t kMaximumHistory = 1'000'000;
 
 // ---- what is stored
 // Values outside these ranges are refused by commit(), later() and import(); load() leaves out what breaks them.
@@ -92,7 +96,8 @@ struct PeerEntry {
 /// One event in the history of a point or of a peer. Appended; never changed.
 struct HistoryEntry {
   std::variant<Point, PeerId> of;
-  std::uint8_t kind = 0;  ///< the caller's own numbers
+  std::optional<std::uint64_t> number;  ///< of its point or peer, from 0; none: the one after the last. load() sets it
+  std::uint8_t kind = 0;                ///< the caller's own numbers
   std::int64_t time_ms = 0;
   std::optional<Point> point;  ///< of a peer's event: where
   std::optional<PeerId> peer;  ///< of a point's event: who
@@ -174,6 +179,9 @@ class Store {
   Result<void> open();
   /// After kBroken from open(): the log alone is damaged, the database is whole without it.
   bool log_damaged() const;
+
+  /// How many events of each point and each peer are kept from now on, 1 to kHistoryLength, which is the default.
+  void keep_history(std::uint32_t length);
 
   /// Reads everything, and deletes the entries of lists that ended by `now_ms`. To be called once, after open() and
   /// before any change.

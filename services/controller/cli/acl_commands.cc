@@ -27,27 +27,6 @@ constexpr auto kChangeWait = std::chrono::milliseconds(10'000);
 constexpr auto kBulkWait = std::chrono::milliseconds(60'000);
 constexpr std::size_t kPiece = 64 * 1024;
 
-/// Collects text and writes it in pieces, so that a million entries never stand in memory as text.
-class PieceWriter {
- public:
-  explicit PieceWriter(int fd) : fd_(fd) {}
-
-  /// False: nobody takes it.
-  bool add(std::string_view text) {
-    buffer_ += text;
-    return buffer_.size() < kPiece || flush();
-  }
-  bool flush() {
-    const bool written = write_all(fd_, buffer_);
-    buffer_.clear();
-    return written;
-  }
-
- private:
-  int fd_;
-  std::string buffer_;
-};
-
 template <typename Request>
 int change(const Arguments& arguments) {
   Request request;

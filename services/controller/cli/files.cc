@@ -109,6 +109,31 @@ Result<void> write_new_file(const std::string& path, std::string_view content, m
   return {};
 }
 
+Result<void> replace_file(const std::string& path, mode_t mode, const std::function<bool(int fd)>& write) {
+  const std::string folder = folder_of(path);
+  const std::string temporary = path + ".tmp";
+  // What a process left that was killed in the middle of this.
+  ::unlink(temporary.c_str());
+  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!fd) return file_error(temporary, "cannot make it");
+  struct stat owner {};
+  if (::geteuid() == 0 && ::stat(folder.c_str(), &owner) == 0) (void)!::fchown(fd.get(), owner.st_uid, owner.st_gid);
+  Result<void> written;
+  if (!write(fd.get()) || ::fsync(fd.get()) != 0) {
+    written = file_error(temporary, "cannot write");
+  } else if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    written = file_error(path, "cannot replace it");
+  }
+  if (!written) {
+    ::unlink(temporary.c_str());
+    return written;
+  }
+  // Some file systems cannot do this.
+  UniqueFd directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory) (void)::fsync(directory.get());
+  return {};
+}
+
 Result<void> make_directories(const std::string& path) {
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);

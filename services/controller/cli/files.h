@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,11 @@ Result<std::string> read_file(const std::string& path, std::size_t limit);
 /// Makes `path` with this content and mode, whole or not at all, durably (file and folder are synced). Never replaces:
 /// kRefused, naming the file, when something is there already.
 Result<void> write_new_file(const std::string& path, std::string_view content, mode_t mode);
+
+/// Makes `path` anew, or replaces it at one blow: who reads it meanwhile sees the old file or the new one. `write`
+/// writes the content to the descriptor that it is given; false, with errno: it could not, and nothing changes. Made by
+/// root, the file gets the owner of its folder. Errors name the file.
+Result<void> replace_file(const std::string& path, mode_t mode, const std::function<bool(int fd)>& write);
 
 /// Makes a directory and those above it, mode 0750, as far as they are missing.
 Result<void> make_directories(const std::string& path);

@@ -85,7 +85,7 @@ Result<UniqueFd> connect_tables(const std::string& data_dir) {
 }  // namespace
 
 Result<NodeTables> map_tables(std::span<const UniqueFd> descriptors) {
-  if (descriptors.size() != kTablesDescriptors) return failure("not six tables");
+  if (descriptors.size() != kTablesDescriptors) return failure("not all tables");
   const auto wrong = [](const Error& error) { return failure("the node's tables cannot be read: " + error.text); };
   NodeTables tables;
   auto processes = shm::ProcessesTable::map(descriptors[0].get(), shm::Access::kReadOnly);
@@ -100,12 +100,15 @@ Result<NodeTables> map_tables(std::span<const UniqueFd> descriptors) {
   if (!events) return wrong(events.error());
   auto lists = shm::ListsTable::map(descriptors[5].get());
   if (!lists) return wrong(lists.error());
+  auto history = shm::HistoryTable::map(descriptors[6].get(), shm::Access::kReadOnly, pool->points(), pool->peers());
+  if (!history) return wrong(history.error());
   tables.processes = std::move(*processes);
   tables.pool = std::move(*pool);
   tables.live = std::move(*live);
   tables.counters = std::move(*counters);
   tables.events = std::move(*events);
   tables.lists.emplace(std::move(*lists));
+  tables.history = std::move(*history);
   return tables;
 }
 

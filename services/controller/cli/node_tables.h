@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "shm/history.h"
 #include "shm/lists.h"
 #include "shm/tables.h"
 
@@ -21,6 +22,7 @@ struct NodeTables {
   shm::LiveTable live;
   shm::CountersTable counters;
   shm::EventsTable events;
+  shm::HistoryTable history;
   std::optional<shm::ListsTable> lists;  ///< always there once map_tables() gave them
 };
 

@@ -172,10 +172,22 @@ class Tree {
     texts(status, "--wait", raw_.wait, "Return as soon as the node is ready, or with status 3 after that many seconds",
           "S");
     leaf(root_, Command::kConnections, "connections", "List the running connections", "bulkhead connections --json");
-    auto& peers = leaf(root_, Command::kPeers, "peers", "List the known peers", "bulkhead peers --filter running");
+    CLI::App& peers = showing_group("peers", "List the known peers", "bulkhead peers --filter running");
+    leaf(peers, Command::kPeersLog, "log", "Show what happened to a peer, at most the last 100 events",
+         "bulkhead peers log idrdoT9g6YwELhUQyshCcHwAzBS9zA")
+        .add_option("PEER", raw_.peer, "Peer id")
+        ->required();
+    leaf(peers, Command::kPeersExport, "export", "Write the known peers as octez-node does in peers.json",
+         "bulkhead peers export peers.json")
+        .add_option("FILE", raw_.file, "The file, replaced if it is there (default: standard output)");
+    entries_.push_back(Entry{&peers, Command::kPeers});
     texts(peers, "--filter", raw_.filters, "Only these: accepted, running or disconnected; repeatable", "STATE");
-    auto& points =
-        leaf(root_, Command::kPoints, "points", "List the known points", "bulkhead points --filter disconnected");
+    CLI::App& points = showing_group("points", "List the known points", "bulkhead points --filter disconnected");
+    leaf(points, Command::kPointsLog, "log", "Show what happened to a point, at most the last 100 events",
+         "bulkhead points log 127.0.0.2:9732")
+        .add_option("ADDRESS", raw_.address, "IPv4 or IPv6 address, with a port or the default 9732")
+        ->required();
+    entries_.push_back(Entry{&points, Command::kPoints});
     texts(points, "--filter", raw_.filters, "Only these: requested, accepted, running or disconnected; repeatable",
           "STATE");
     auto& events = leaf(root_, Command::kEvents, "events", "Show connections, refusals and closures with their reasons",
@@ -550,8 +562,11 @@ std::optional<std::string> convert(const Raw& raw, Arguments& out) {
     return "--filter: " + in_quotes(filter) + " is not one of: accepted, running, disconnected" +
            (points ? ", requested" : "");
   }
-  if (out.command == Command::kConnectAddress) {
+  if (out.command == Command::kConnectAddress || out.command == Command::kPointsLog) {
     if (auto wrong = wrong_address(raw.address, out.point)) return "ADDRESS: " + *wrong;
+  }
+  if (out.command == Command::kPeersLog) {
+    if (auto wrong = wrong_peer(raw.peer, out.peer)) return "PEER: " + *wrong;
   }
   if (out.command == Command::kKickPeer || out.command == Command::kSend) {
     const auto peer = wire::parse_peer_id(raw.peer);

@@ -24,7 +24,10 @@ enum class Command : std::uint8_t {
   kConfigValidate,
   kConnections,
   kPeers,
+  kPeersLog,
+  kPeersExport,
   kPoints,
+  kPointsLog,
   kP2pStat,
   kConnectAddress,
   kKickPeer,
@@ -59,13 +62,13 @@ struct Arguments {
   std::optional<double> wait_s;        ///< status
   std::optional<double> difficulty;    ///< identity
   std::vector<std::string> filters;    ///< peers, points
-  Point point;                         ///< connect address
-  PeerId peer{};                       ///< kick peer, send
+  Point point;                         ///< connect address, points log
+  PeerId peer{};                       ///< kick peer, send, peers log
   schema::AclSubject subject;          ///< ban, unban, trust, untrust, is ... banned, why
   std::uint16_t port = 0;              ///< trust, why: of the address, if one was given
   std::uint32_t duration_s = 0;        ///< ban, trust, acl import; 0: for ever
   std::string reason;                  ///< ban, trust
-  std::string file;                    ///< acl import, acl export; "-" or empty: standard input, standard output
+  std::string file;                    ///< acl import, acl export, peers export; "-" or empty: standard input or output
   bool white = false;                  ///< acl import: where lines name no list, it is the white one
   std::uint16_t tag = 0x10;            ///< send, broadcast
   bool body_from_input = false;        ///< send, broadcast

@@ -17,6 +17,30 @@ bool print(std::string_view text);
 /// Writes all of it. False, with errno: somebody closed the other end, or the disk is full.
 bool write_all(int fd, std::string_view text);
 
+/// Collects text and writes it in pieces, so that a million entries never stand in memory as text. The descriptor stays
+/// the caller's.
+class PieceWriter {
+ public:
+  explicit PieceWriter(int fd) : fd_(fd) {}
+
+  /// False: nobody takes it; errno says why.
+  bool add(std::string_view text) {
+    buffer_ += text;
+    return buffer_.size() < kPiece || flush();
+  }
+  bool flush() {
+    const bool written = write_all(fd_, buffer_);
+    buffer_.clear();
+    return written;
+  }
+
+ private:
+  static constexpr std::size_t kPiece = 64 * 1024;
+
+  int fd_;
+  std::string buffer_;
+};
+
 /// One line on standard error: "bulkhead: TEXT".
 void complain(std::string_view text);
 

@@ -11,6 +11,7 @@
 #include "services/controller/cli/message_commands.h"
 #include "services/controller/cli/options.h"
 #include "services/controller/cli/output.h"
+#include "services/controller/cli/record_commands.h"
 #include "services/controller/cli/run_command.h"
 #include "services/controller/cli/sandbox_report.h"
 #include "services/controller/cli/show.h"
@@ -42,6 +43,12 @@ int dispatch(const Arguments& arguments) {
       return run_connections(arguments);
     case Command::kPeers:
       return run_peers(arguments);
+    case Command::kPeersLog:
+      return run_peers_log(arguments);
+    case Command::kPeersExport:
+      return run_peers_export(arguments);
+    case Command::kPointsLog:
+      return run_points_log(arguments);
     case Command::kPoints:
       return run_points(arguments);
     case Command::kP2pStat:

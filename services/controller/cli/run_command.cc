@@ -7,10 +7,8 @@
 #include "base/log.h"
 #include "services/controller/cli/config.h"
 #include "services/controller/cli/output.h"
+#include "services/controller/cli/peers_file.h"
 #include "services/controller/cli/status.h"
-#ifdef BULKHEAD_HAS_SUPERVISOR
-#include "services/controller/supervisor/supervisor.h"
-#endif
 
 namespace bulkhead::cli {
 namespace {
@@ -23,7 +21,7 @@ bool is_executable(const std::string& path) {
 
 #ifndef BULKHEAD_HAS_SUPERVISOR
 namespace supervisor {
-int run(const Settings&, const std::string&) {
+int run(const Settings&, const std::string&, bulkhead::supervisor::PeersFile) {
   complain("this build has no supervisor");
   return exit_status(ProgramExit::kFailed);
 }
@@ -51,6 +49,8 @@ Result<std::string> find_services(const std::string& program) {
 int run_node(const Arguments& arguments) {
   const auto configuration = load_configuration(arguments.data_dir, arguments.settings);
   if (!configuration) return fail(configuration.error());
+  auto peers_file = open_peers_file(arguments.data_dir);
+  if (!peers_file) return fail(peers_file.error());
   const auto program = own_path();
   if (!program) return fail(program.error());
   const auto services = find_services(*program);
@@ -58,7 +58,7 @@ int run_node(const Arguments& arguments) {
   const Settings& settings = configuration->settings;
   log_init("supervisor", settings.log_level, settings.log_json);
   for (const std::string& note : configuration->notes) log_notice(note);
-  return supervisor::run(settings, *services);
+  return supervisor::run(settings, *services, std::move(*peers_file));
 }
 
 }  // namespace bulkhead::cli

@@ -6,6 +6,7 @@
 #include "base/address.h"
 #include "services/controller/cli/acl_view.h"
 #include "services/controller/cli/output.h"
+#include "services/controller/cli/record_commands.h"
 #include "services/controller/cli/show.h"
 #include "services/controller/cli/status.h"
 #include "wire/peer_id.h"
@@ -95,6 +96,48 @@ void add_events(ShownJson& json, const shm::EventsTable& events, const AclSubjec
   json["events"] = std::move(newest);
 }
 
+/// What the histories of these points and peers have from before the node started, the newest first: what came since is
+/// among the events.
+ShownJson past_of(const NodeTables& tables, const ShownJson& points, const ShownJson& peers) {
+  const auto node = tables.processes.node().read();
+  const std::string start = time_text(node ? node->started_ms : 0);
+  std::vector<ShownJson> past;
+  const auto take = [&](const ShownJson& of, const ShownJson& time, const ShownJson& event, ShownJson shown) {
+    // Times are of one form, so that their texts compare as they do.
+    if (time.get<std::string>() >= start) return;
+    ShownJson row = {{"time", time}, {"of", of}, {"event", event}};
+    row.update(shown);
+    past.push_back(std::move(row));
+  };
+  for (const auto& row : points) {
+    const auto point = parse_point(row[0].get<std::string>());
+    const auto log = point ? point_log_json(tables, *point) : Result<ShownJson>(ShownJson::array());
+    if (!log) continue;
+    for (ShownJson entry : *log) {
+      const ShownJson kind = entry[1]["event_kind"];
+      entry[1].erase("event_kind");
+      take(row[0], entry[0], kind, entry[1]);
+    }
+  }
+  for (const auto& row : peers) {
+    const auto peer = wire::parse_peer_id(row[0].get<std::string>());
+    const auto log = peer ? peer_log_json(tables, *peer) : Result<ShownJson>(ShownJson::array());
+    if (!log) continue;
+    for (ShownJson entry : *log) {
+      const ShownJson kind = entry["kind"];
+      const ShownJson time = entry["timestamp"];
+      entry.erase("kind");
+      entry.erase("timestamp");
+      take(row[0], time, kind, entry);
+    }
+  }
+  std::stable_sort(past.begin(), past.end(), [](const ShownJson& a, const ShownJson& b) {
+    return a["time"].get<std::string>() > b["time"].get<std::string>();
+  });
+  if (past.size() > kWhyEvents) past.resize(kWhyEvents);
+  return past;
+}
+
 /// The address where a peer was seen last.
 std::optional<Address> address_of(const ShownJson& peers) {
   if (peers.empty() || !peers[0][1].contains("reachable_at")) return std::nullopt;
@@ -136,6 +179,14 @@ std::string story(const ShownJson& json, const std::vector<ListEntry>& entries) 
   if (!json["connections"].empty()) out += section("CONNECTIONS", connections_text(json["connections"]));
   if (!json["points"].empty()) out += section("POINTS", points_text(json["points"]));
   if (!json["peers"].empty()) out += section("PEERS", peers_text(json["peers"]));
+  if (!json["past"].empty()) {
+    TextTable past({"TIME (UTC)", "OF", "EVENT", "REASON"});
+    for (const auto& row : json["past"]) {
+      past.add({row["time"].get<std::string>(), row["of"].get<std::string>(), row["event"].get<std::string>(),
+                row.value("reason", "-")});
+    }
+    out += section("BEFORE THE LAST START, THE NEWEST FIRST", past.text());
+  }
   if (json["counts"].empty()) return out;
   TextTable counts({"EVENT", "REASON", "TIMES", "LAST"}, {2});
   for (const auto& count : json["counts"]) {
@@ -181,6 +232,7 @@ ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uin
   json["points"] = points_of(tables, subject, port);
   json["peers"] = peers_of(tables, subject);
   add_events(json, tables.events, subject);
+  json["past"] = past_of(tables, json["points"], json["peers"]);
   json["summary"] = summary(json, matches.own, matches.of_address);
   return json;
 }

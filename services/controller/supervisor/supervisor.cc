@@ -42,6 +42,7 @@
 #include "services/controller/supervisor/listeners.h"
 #include "services/controller/supervisor/service_manager.h"
 #include "services/controller/supervisor/service_process.h"
+#include "shm/history.h"
 #include "shm/link.h"
 #include "shm/lists.h"
 #include "shm/tables.h"
@@ -140,8 +141,8 @@ Reason cause_of(bool planned, bool unresponsive, int wait_status) {
 
 class Supervisor {
  public:
-  Supervisor(const Settings& settings, std::string service_directory)
-      : settings_(settings), service_directory_(std::move(service_directory)) {}
+  Supervisor(const Settings& settings, std::string service_directory, PeersFile peers_file)
+      : settings_(settings), service_directory_(std::move(service_directory)), peers_file_(std::move(peers_file)) {}
 
   int run();
 
@@ -217,9 +218,11 @@ class Supervisor {
   void stop(int exit_status);
   void stop_rest();
   void finish();
+  void save_peers();
 
   const Settings& settings_;
   std::string service_directory_;
+  PeersFile peers_file_;
   ServiceManager manager_;
   std::string run_directory_;
   std::string identity_path_;
@@ -237,7 +240,7 @@ class Supervisor {
   std::uint32_t slots_ = 0;
   sandbox::WorkersGroup workers_group_;
   int user_namespace_error_ = 0;
-  Segment processes_segment_, pool_, live_, events_, counters_, taken_, outward_, lists_;
+  Segment processes_segment_, pool_, live_, events_, counters_, taken_, outward_, lists_, history_;
   std::optional<shm::ProcessesTable> processes_;
   std::optional<service::Loop> loop_;
   service::Timer ping_timer_;
@@ -362,6 +365,8 @@ void Supervisor::make_segments() {
   events_ = keep(require(shm::EventsTable::make()));
   counters_ = keep(require(shm::make_counters()));
   lists_ = keep(require(shm::ListsTable::make()));
+  history_ = keep(require(
+      shm::HistoryTable::make(settings_.known_points_maximum + kSpareRows, settings_.known_peers_maximum + slots_)));
   const auto plain = [](const char* name, std::uint64_t size) {
     UniqueFd fd = require(shm::make_segment(name, size));
     if (auto sealed = shm::seal_replaceable(fd.get()); !sealed) throw StartError{sealed.error().text};
@@ -583,8 +588,15 @@ void Supervisor::boot_controller(Service& controller) {
   std::vector<UniqueFd> given;
   for (const int fd : {pool_.writable.get(), events_.writable.get(), counters_.writable.get(), live_.readable.get(),
                        control_listener_.get(), application_listener_.get(), state_.database.get(), state_.log.get(),
-                       outward_.readable.get(), lists_.writable.get()}) {
+                       outward_.readable.get(), lists_.writable.get(), history_.writable.get()}) {
     given.push_back(copy(fd));
+  }
+  if (peers_file_.peers != 0) {
+    // Copies share one position; an earlier controller may have read some of it.
+    (void)::lseek(peers_file_.rows.get(), 0, SEEK_SET);
+    given.push_back(copy(peers_file_.rows.get()));
+    message.known_peers = peers_file_.peers;
+    message.known_peer_events = peers_file_.events;
   }
   state_replaced_ = false;
   send(Role::kController, std::move(message), std::move(given));
@@ -898,9 +910,13 @@ void Supervisor::answer_table_client(std::uint64_t id) {
   const bool valid = got == static_cast<ssize_t>(kTablesRequest.size()) &&
                      std::equal(kTablesRequest.begin(), kTablesRequest.end(), request.begin());
   if (valid) {
-    const int given[kTablesDescriptors] = {
-        processes_segment_.readable.get(), pool_.readable.get(),   live_.readable.get(),
-        counters_.readable.get(),          events_.readable.get(), lists_.readable.get()};
+    const int given[kTablesDescriptors] = {processes_segment_.readable.get(),
+                                           pool_.readable.get(),
+                                           live_.readable.get(),
+                                           counters_.readable.get(),
+                                           events_.readable.get(),
+                                           lists_.readable.get(),
+                                           history_.readable.get()};
     auto answer = kTablesRequest;
     iovec data{answer.data(), answer.size()};
     alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof given)> control{};
@@ -1015,6 +1031,12 @@ void Supervisor::finish() {
   loop_->stop();
 }
 
+void Supervisor::save_peers() {
+  if (exit_status_ != 0 || !ready_ || !peers_file_.save) return;
+  if (const auto saved = peers_file_.save(pool_.readable.get(), history_.readable.get()); !saved)
+    log_error("the known peers are not in their file, but in the state database alone: " + saved.error().text);
+}
+
 int Supervisor::run() {
   ::signal(SIGPIPE, SIG_IGN);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -1081,6 +1103,7 @@ int Supervisor::run() {
     }
   }
   workers_group_.remove();
+  save_peers();
   if (exit_status_ == 0) log_notice("the node has stopped");
   // The loop's handles live as long as the process; there is nothing left that their end would give back.
   ::_exit(exit_status_);
@@ -1088,9 +1111,9 @@ int Supervisor::run() {
 
 }  // namespace
 
-int run(const Settings& settings, const std::string& service_directory) {
+int run(const Settings& settings, const std::string& service_directory, PeersFile peers_file) {
   log_init(role_name(Role::kSupervisor), settings.log_level, settings.log_json);
-  return Supervisor(settings, service_directory).run();
+  return Supervisor(settings, service_directory, std::move(peers_file)).run();
 }
 
 }  // namespace bulkhead::supervisor

@@ -58,6 +58,16 @@ TEST(Arguments, KnowEveryCommand) {
   EXPECT_EQ(accepted({"config", "validate"}).command, Command::kConfigValidate);
   EXPECT_EQ(accepted({"connections"}).command, Command::kConnections);
   EXPECT_EQ(accepted({"peers"}).command, Command::kPeers);
+  EXPECT_EQ(accepted({"peers", "--filter", "running"}).command, Command::kPeers);
+  EXPECT_EQ(accepted({"peers", "log", kPeer}).command, Command::kPeersLog);
+  EXPECT_EQ(accepted({"peers", "export"}).file, "");
+  EXPECT_EQ(accepted({"peers", "export", "p.json"}).file, "p.json");
+  EXPECT_EQ(accepted({"peers", "export", "p.json"}).command, Command::kPeersExport);
+  EXPECT_EQ(accepted({"points", "log", "127.0.0.2"}).command, Command::kPointsLog);
+  EXPECT_EQ(accepted({"points", "log", "127.0.0.2"}).point.port, 9732);
+  EXPECT_TRUE(is_usage(refused({"points", "log", "nowhere"}), "ADDRESS: 'nowhere' is not a literal address"));
+  EXPECT_TRUE(is_usage(refused({"peers", "log", "nobody"}), "PEER: 'nobody' is not a peer id"));
+  EXPECT_EQ(refused({"peers", "log"}).status, ProgramExit::kUsage);
   EXPECT_EQ(accepted({"points"}).command, Command::kPoints);
   EXPECT_EQ(accepted({"p2p", "stat"}).command, Command::kP2pStat);
   EXPECT_EQ(accepted({"events"}).command, Command::kEvents);

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "services/controller/cli/output.h"
+#include "services/controller/cli/record_commands.h"
 #include "services/controller/cli/why.h"
 #include "wire/peer_id.h"
 
@@ -38,6 +39,7 @@ class ViewsTest : public testing::Test {
     descriptors_.push_back(std::move(*shm::make_counters()));
     descriptors_.push_back(std::move(*shm::EventsTable::make()));
     descriptors_.push_back(std::move(*shm::ListsTable::make(shm::kMinimumListCapacity)));
+    descriptors_.push_back(std::move(*shm::HistoryTable::make(4, 4)));
     std::vector<UniqueFd> readers;
     for (const UniqueFd& fd : descriptors_) readers.push_back(std::move(*reopen_read_only(fd.get())));
     tables_ = std::move(*map_tables(readers));
@@ -317,6 +319,97 @@ TEST_F(ViewsTest, AViolationIsShownWithTheNameOfItsSystemCall) {
   EXPECT_FALSE(event_json(event).contains("detail"));
   event.detail = UINT32_MAX;
   EXPECT_EQ(event_json(event)["syscall"], "call 4294967294") << "whatever it says";
+}
+
+TEST_F(ViewsTest, TheLogOfAPointHasTheFormOfOctez) {
+  shm::PointRow row{};
+  row.used = 1;
+  row.address = address("10.0.0.9");
+  row.port = 9732;
+  pool_.point(2).write(row);
+  auto history = std::move(*shm::HistoryTable::map(descriptors_[6].get(), Access::kReadWrite, 4, 4));
+  shm::HistoryEvent event{};
+  event.time_ms = 1700000000000;
+  history.point(2).append(event);
+  event.kind = static_cast<std::uint8_t>(shm::HistoryKind::kDisconnection);
+  event.has_other = 1;
+  event.other = peer(3);
+  event.reason = static_cast<std::uint16_t>(Reason::kKicked);
+  history.point(2).append(event);
+
+  const auto log = point_log_json(tables_, Point{Address{row.address}, 9732});
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_EQ(Json::parse(log->dump()), Json::parse(R"([["2023-11-14T22:13:20.000Z", {"event_kind": "outgoing_request"}],
+      ["2023-11-14T22:13:20.000Z", {"event_kind": "disconnection", "p2p_peer_id": ")" +
+                                                  wire::peer_id_text(peer(3)) + R"(", "reason": "kicked"}]])"));
+  const auto unknown = point_log_json(tables_, Point{Address{row.address}, 9733});
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().text, "10.0.0.9:9733 is not a known point; see 'bulkhead points'");
+}
+
+TEST_F(ViewsTest, TheLogOfAPeerHasTheFormOfOctez) {
+  shm::PeerRow row{};
+  row.used = 1;
+  row.peer_id = peer(3);
+  pool_.peer(3).write(row);
+  auto history = std::move(*shm::HistoryTable::map(descriptors_[6].get(), Access::kReadWrite, 4, 4));
+  shm::HistoryEvent event{};
+  event.time_ms = 1700000000000;
+  event.kind = static_cast<std::uint8_t>(shm::HistoryKind::kAcceptingRequest);
+  event.has_other = 1;
+  event.other = address("10.0.0.9");
+  event.port = 9732;
+  history.peer(3).append(event);
+  event.kind = 200;
+  event.reason = 60000;
+  event.port = 0;
+  history.peer(3).append(event);
+
+  const auto log = peer_log_json(tables_, peer(3));
+  ASSERT_TRUE(log) << log.error().text;
+  EXPECT_EQ(Json::parse(log->dump()), Json::parse(R"([
+      {"kind": "incoming_request", "timestamp": "2023-11-14T22:13:20.000Z", "addr": "10.0.0.9", "port": 9732},
+      {"kind": "invalid_event", "timestamp": "2023-11-14T22:13:20.000Z", "addr": "10.0.0.9",
+       "reason": "invalid_reason"}])"));
+  EXPECT_FALSE(peer_log_json(tables_, peer(4)));
+}
+
+TEST_F(ViewsTest, WhyTellsOfHistoriesWhatCameBeforeTheLastStart) {
+  write_node();  // it started at 1700000000000
+  shm::PointRow point{};
+  point.used = 1;
+  point.address = address("10.0.0.9");
+  point.port = 9732;
+  pool_.point(0).write(point);
+  shm::PeerRow row{};
+  row.used = 1;
+  row.peer_id = peer(3);
+  row.address = point.address;
+  row.port = 9732;
+  pool_.peer(0).write(row);
+  auto history = std::move(*shm::HistoryTable::map(descriptors_[6].get(), Access::kReadWrite, 4, 4));
+  for (const std::int64_t ms : {-2, 1}) {
+    shm::HistoryEvent event{};
+    event.time_ms = 1700000000000 + ms;
+    event.kind = static_cast<std::uint8_t>(shm::HistoryKind::kRequestRejected);
+    event.reason = static_cast<std::uint16_t>(Reason::kConnectionRefused);
+    history.point(0).append(event);
+    event.time_ms += 1;
+    event.kind = static_cast<std::uint8_t>(shm::HistoryKind::kDisconnection);
+    event.has_other = 1;
+    event.other = point.address;
+    history.peer(0).append(event);
+  }
+  schema::AclSubject subject;
+  subject.prefix = prefix_of(Address{point.address}, kAddressBits);
+  const auto why = why_json(tables_, subject, 0);
+  ASSERT_EQ(why["past"].size(), 2U) << why;
+  EXPECT_EQ(why["past"][0]["of"], wire::peer_id_text(peer(3)));
+  EXPECT_EQ(why["past"][0]["event"], "disconnection");
+  EXPECT_EQ(why["past"][1]["of"], "10.0.0.9:9732");
+  EXPECT_EQ(why["past"][1]["event"], "request_rejected");
+  EXPECT_EQ(why["past"][1]["reason"], "connection_refused");
+  EXPECT_EQ(why["past"][1]["time"], "2023-11-14T22:13:19.998Z");
 }
 
 TEST_F(ViewsTest, TablesOfAnotherNumberOrOrderAreRefused) {

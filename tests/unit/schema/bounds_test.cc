@@ -144,6 +144,10 @@ TEST(DecodeBounds, HoldForTheSupervisorsMessages) {
   EXPECT_FINITE(FromSupervisor, BootController, getReconnection().setIncreaseCapS(value));
   EXPECT_RANGE(FromSupervisor, BootController, std::uint32_t, getCommon().setSandbox(value), 2, 3,
                "a number out of range");
+  EXPECT_RANGE(FromSupervisor, BootController, std::uint32_t, setKnownPeers(value), kMaximumKnownPeers,
+               kMaximumKnownPeers + 1, "a number out of range");
+  EXPECT_RANGE(FromSupervisor, BootController, std::uint32_t, setKnownPeerEvents(value), kMaximumKnownPeerEvents,
+               kMaximumKnownPeerEvents + 1, "a number out of range");
 
   EXPECT_LIMIT(FromSupervisor, BootKeyholder, getAnnouncement().setChainName(value), text, kMaximumChainName);
   EXPECT_LIMIT(FromSupervisor, BootKeyholder, setIdentityPath(value), text, kMaximumPath);

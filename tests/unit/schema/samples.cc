@@ -104,6 +104,8 @@ std::vector<FromSupervisor> largest() {
   controller.allow_private_points = true;
   controller.swap = false;
   controller.score_half_life_s = fill.fraction();
+  controller.known_peers = kMaximumKnownPeers;
+  controller.known_peer_events = kMaximumKnownPeerEvents;
   controller.previous_end = Reason::kServiceCrashed;
   controller.previous_wait_status = fill.number<std::uint32_t>();
 

@@ -81,6 +81,9 @@ struct Node {
       : limits(std::move(with)), judge(with_judge), random(seed) {
     fd = shm::PoolTable::make(limits.slots, limits.point_rows, limits.peer_rows).value();
     table = shm::PoolTable::map(fd.get(), shm::Access::kReadWrite).value();
+    history_fd = shm::HistoryTable::make(limits.point_rows, limits.peer_rows).value();
+    history =
+        shm::HistoryTable::map(history_fd.get(), shm::Access::kReadWrite, limits.point_rows, limits.peer_rows).value();
     restart();
   }
 
@@ -89,6 +92,7 @@ struct Node {
     const bool recovering = pool != nullptr;
     pool = std::make_unique<Pool>(
         limits, &*table, [this] { return random(); }, &lists);
+    pool->keep_history(&*history);
     if (recovering) pool->recover();
   }
 
@@ -127,6 +131,14 @@ struct Node {
     EXPECT_NE(known, nullptr);
     return known == nullptr ? shm::PointState::kDisconnected : known->state;
   }
+  std::vector<shm::HistoryEvent> log(const Point& where) {
+    const KnownPoint* known = pool->find_point(where);
+    return known == nullptr ? std::vector<shm::HistoryEvent>() : history->point(known->row).read();
+  }
+  std::vector<shm::HistoryEvent> log(const PeerId& who) {
+    const auto known = pool->peers().find(who);
+    return known == pool->peers().end() ? std::vector<shm::HistoryEvent>() : history->peer(known->second.row).read();
+  }
   bool knows(const Point& where) { return pool->find_point(where) != nullptr; }
   shm::SlotState slot_state(const SlotRef& ref) { return pool->slots()[ref.slot].state; }
 
@@ -136,6 +148,8 @@ struct Node {
   std::mt19937_64 random;
   UniqueFd fd;
   std::optional<shm::PoolTable> table;
+  UniqueFd history_fd;
+  std::optional<shm::HistoryTable> history;
   std::unique_ptr<Pool> pool;
   std::uint64_t now = 1'000'000;
   std::uint64_t deadline = 1;

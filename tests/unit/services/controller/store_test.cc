@@ -171,6 +171,43 @@ TEST(StoreHistory, GoesWithItsPointAndBeginsAnewWithIt) {
   }
 }
 
+// A successor knows the numbers from shared memory, and loads nothing.
+TEST(StoreHistory, TakesTheNumbersOfWhoCountsItself) {
+  const DataDirectory data;
+  const Point point = known("192.0.2.1:1").point;
+  constexpr std::uint64_t kBefore = 2 * kHistoryLength + 10;
+  for (const std::uint64_t first : {std::uint64_t{0}, kBefore}) {
+    Store store = data.opened();
+    for (std::uint64_t number = first; number < first + kBefore; ++number) {
+      HistoryEntry entry = happened(point, static_cast<std::int64_t>(number) + 1);
+      entry.number = number;
+      expect_done(store.later({entry}));
+    }
+    expect_done(store.flush_all());
+  }
+  std::uint64_t expected = 2 * kBefore - kHistoryLength;
+  for (const HistoryEntry& entry : data.stored().history) {
+    EXPECT_EQ(entry.number, expected);
+    EXPECT_EQ(entry.time_ms, static_cast<std::int64_t>(++expected));
+  }
+  EXPECT_EQ(expected, 2 * kBefore);
+}
+
+TEST(StoreHistory, KeepsFewerWhereFewerAreWanted) {
+  const DataDirectory data;
+  const Point point = known("192.0.2.1:1").point;
+  {
+    Store store = data.opened();
+    store.keep_history(7);
+    for (std::int64_t i = 0; i < 30; ++i) expect_done(store.later({happened(point, i)}));
+    expect_done(store.flush_all());
+  }
+  const auto history = data.stored().history;
+  ASSERT_EQ(history.size(), 7U);
+  EXPECT_EQ(history.front().number, 23U);
+  EXPECT_EQ(history.back().number, 29U);
+}
+
 // ---- what may not be stored
 
 TEST(Store, RefusesValuesOutsideTheirRangesAndDoesNothing) {
