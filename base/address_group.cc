@@ -37,6 +37,13 @@ const std::vector<Prefix>& unroutable() {
   return prefixes;
 }
 
+const std::vector<Prefix>& local_networks() {
+  static const std::vector<Prefix> prefixes = {
+      literal("10.0.0.0/8"),     literal("127.0.0.0/8"), literal("169.254.0.0/16"), literal("172.16.0.0/12"),
+      literal("192.168.0.0/16"), literal("::1/128"),     literal("fc00::/7"),       literal("fe80::/10")};
+  return prefixes;
+}
+
 Error bad_line(std::size_t line, const std::string& what) {
   return Error{ErrorCode::kInvalid, "line " + std::to_string(line) + ": " + what};
 }
@@ -62,6 +69,11 @@ std::uint32_t parse_as_number(std::string_view word) {
 bool is_routable(const Address& address) {
   const auto& prefixes = unroutable();
   return std::none_of(prefixes.begin(), prefixes.end(), [&](const Prefix& p) { return contains(p, address); });
+}
+
+bool is_local_network(const Address& address) {
+  const auto& prefixes = local_networks();
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const Prefix& p) { return contains(p, address); });
 }
 
 AddressGroup group_of(const Address& address) {

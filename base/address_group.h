@@ -23,6 +23,12 @@ AddressGroup group_of(const Address& address);
 /// shared, of documentation or benchmarks, multicast or reserved (RFC 6890).
 bool is_routable(const Address& address);
 
+/// Whether a host of the network that this machine is on can have this address: loopback, private or link-local.
+bool is_local_network(const Address& address);
+
+/// The group of whoever announces nodes by LAN discovery, as a teller: all of them together. No address has it.
+inline constexpr AddressGroup kLanTellers = 1;
+
 /// Autonomous system numbers by prefix: who announces an address is a better group than its first bits.
 class AsMap {
  public:

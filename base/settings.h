@@ -58,7 +58,8 @@ struct Settings {
   bool private_mode = false;
   bool disable_mempool = false;
   bool disable_peer_discovery = false;
-  bool maintenance = true;  ///< off by --disable-p2p-maintenance
+  std::optional<Point> discovery;  ///< LAN discovery: where to announce the node, IPv4, UDP; nothing: off
+  bool maintenance = true;         ///< off by --disable-p2p-maintenance
   double maintenance_idle_time_s = 120;
   bool swap = true;                   ///< off by --disable-p2p-swap
   bool hardened = true;               ///< --peer-selection hardened

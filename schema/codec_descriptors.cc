@@ -13,8 +13,8 @@ std::size_t due(const BootKeyholder&) {
 std::size_t due(const BootAcceptor& boot) {
   return 3 + std::size_t{boot.listeners};
 }
-std::size_t due(const BootMaintainer&) {
-  return 3;
+std::size_t due(const BootMaintainer& boot) {
+  return boot.discovery.port == 0 ? 3 : 4;
 }
 std::size_t due(const BootNursery&) {
   return 5;

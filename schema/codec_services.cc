@@ -113,6 +113,13 @@ void read(Reading& r, proto::KnownPoint::Reader in, KnownPoint& value) {
   read(r, in.getExpectedPeerId(), value.expected_peer_id);
 }
 
+void write(Writing& w, proto::Discovered::Builder out, const Discovered& value) {
+  w.point(out.initPoint(kPackedPoint), value.point);
+}
+void read(Reading& r, proto::Discovered::Reader in, Discovered& value) {
+  value.point = r.point(in.getPoint());
+}
+
 void write(Writing& w, proto::Requested::Builder out, const Requested& value) {
   out.setId(value.id);
   w.point(out.initPoint(kPackedPoint), value.point);
@@ -258,7 +265,8 @@ void read(Reading& r, proto::Exited::Reader in, Exited& value) {
   EMPTY(AskForPeers, ASK_FOR_PEERS)             \
   FIELDS(Disconnect, DISCONNECT)                \
   EMPTY(ProposeSwap, PROPOSE_SWAP)              \
-  FIELDS(Maintained, MAINTAINED)
+  FIELDS(Maintained, MAINTAINED)                \
+  FIELDS(Discovered, DISCOVERED)
 
 #define BULKHEAD_TO_MAINTAINER(FIELDS, EMPTY) \
   FIELDS(Dial, DIAL)                          \

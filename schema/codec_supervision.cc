@@ -220,6 +220,8 @@ void write(Writing& w, proto::BootMaintainer::Builder out, const BootMaintainer&
   out.setMaxTarget(value.bounds.max_target);
   out.setMaxThreshold(value.bounds.max_threshold);
   out.setDisablePeerDiscovery(value.disable_peer_discovery);
+  out.setOwnPeerId(w.whole(value.own_peer_id));
+  w.point(out.initDiscovery(kPackedPoint), value.discovery);
   out.setHardened(value.hardened);
   out.setSwap(value.swap);
   out.setScoreHalfLifeS(w.finite(value.score_half_life_s));
@@ -241,6 +243,8 @@ void read(Reading& r, proto::BootMaintainer::Reader in, BootMaintainer& value) {
   read(r, in.getTcp(), value.tcp);
   value.bounds = {in.getMinThreshold(), in.getMinTarget(), in.getMaxTarget(), in.getMaxThreshold()};
   value.disable_peer_discovery = in.getDisablePeerDiscovery();
+  r.exact(in.getOwnPeerId(), value.own_peer_id);
+  value.discovery = r.point(in.getDiscovery());
   value.hardened = in.getHardened();
   value.swap = in.getSwap();
   value.score_half_life_s = r.finite(in.getScoreHalfLifeS());

@@ -16,6 +16,7 @@ struct FromMaintainer {
     disconnect @6 :Disconnect;
     proposeSwap @7 :Void;
     maintained @8 :Maintained;
+    discovered @9 :Discovered;
   }
 }
 
@@ -23,6 +24,10 @@ struct KnownPoint {
   point @0 :Data;                    # 18 bytes
   trusted @1 :Bool;
   expectedPeerId @2 :Types.OptionalPeerId;
+}
+
+struct Discovered {
+  point @0 :Data;                    # 18 bytes
 }
 
 struct Requested {

@@ -148,7 +148,8 @@ struct ConfiguredPeer {
   bool operator==(const ConfiguredPeer&) const = default;
 };
 
-/// + fds: counters (writable), pool (read-only), channel to the controller
+/// + fds: counters (writable), pool (read-only), channel to the controller; when `discovery` has a port, a bound UDP
+/// socket
 struct BootMaintainer {
   BootCommon common;
   bool maintenance = true;
@@ -164,6 +165,9 @@ struct BootMaintainer {
   TcpSettings tcp;
   ConnectionBounds bounds;
   bool disable_peer_discovery = false;
+  PeerId own_peer_id{};
+  Point discovery;  ///< where this node announces itself on its LAN, by UDP over IPv4; port 0: it does not, nor hears
+                    ///< others
   bool hardened = true;
   bool swap = true;
   double score_half_life_s = 0;
@@ -394,6 +398,11 @@ struct Disconnect {
   Reason reason = Reason::kNone;
   bool operator==(const Disconnect&) const = default;
 };
+/// Somebody on the LAN announced a node there.
+struct Discovered {
+  Point point;
+  bool operator==(const Discovered&) const = default;
+};
 /// One Swap_request to one neighbour, if there is a pair for it.
 struct ProposeSwap {
   bool operator==(const ProposeSwap&) const = default;
@@ -403,8 +412,8 @@ struct Maintained {
   std::uint64_t id = 0;
   bool operator==(const Maintained&) const = default;
 };
-using FromMaintainer =
-    std::variant<KnownPoint, Requested, Dialled, DialFailed, AskForPeers, Disconnect, ProposeSwap, Maintained>;
+using FromMaintainer = std::variant<KnownPoint, Requested, Dialled, DialFailed, AskForPeers, Disconnect, ProposeSwap,
+                                    Maintained, Discovered>;
 
 /// Dial now, whatever the back-off: an operator's or an application's wish. The maintainer answers with Requested and
 /// the rest, under this id (ids of the controller have the top bit set).

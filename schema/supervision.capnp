@@ -137,6 +137,8 @@ struct BootMaintainer {
   maxTarget @14 :UInt32;
   maxThreshold @15 :UInt32;
   disablePeerDiscovery @16 :Bool;
+  ownPeerId @20 :Data;               # 16 bytes
+  discovery @21 :Data;               # a point; port 0: LAN discovery is off
   hardened @17 :Bool;
   swap @18 :Bool;
   scoreHalfLifeS @19 :Float64;

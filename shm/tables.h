@@ -291,7 +291,10 @@ class LiveWriter {
   X(kGreylisted, "greylisted")                     \
   X(kSwapRequestSent, "swap_request_sent")         \
   X(kSwapAckSent, "swap_ack_sent")                 \
-  X(kImportUnderWay, "import_under_way")
+  X(kImportUnderWay, "import_under_way")           \
+  X(kAnnouncementsSent, "announcements_sent")      \
+  X(kAnnouncementsHeard, "announcements_heard")    \
+  X(kAnnouncementsIgnored, "announcements_ignored")
 
 enum class Counter : std::uint32_t {
 #define BULKHEAD_COUNTER_VALUE(value, name) value,

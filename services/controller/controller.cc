@@ -321,6 +321,8 @@ void Controller::on_maintainer() {
   if (const auto* known = std::get_if<schema::KnownPoint>(&*message)) {
     pool_.configure(known->point, known->expected_peer_id, now());
     wake_maintainer();
+  } else if (const auto* discovered = std::get_if<schema::Discovered>(&*message)) {
+    if (pool_.hear_on_lan(discovered->point, now())) wake_maintainer();
   } else if (const auto* requested = std::get_if<schema::Requested>(&*message)) {
     const Reason reason = pool_.request(requested->point, now());
     if (reason != Reason::kNone) {

@@ -680,6 +680,11 @@ std::size_t Pool::hear(const SlotRef& from, const std::vector<Point>& points, No
   return heard;
 }
 
+bool Pool::hear_on_lan(const Point& point, Now now) {
+  if (point.port == 0 || is_own(point) || points_.contains(point)) return false;
+  return lan_hearsay_.take(kHearsayRate, now.ns) && learn(point, kLanTellers, now) != nullptr;
+}
+
 // A point that worked is kept, but only so many are, and of one group only a few; a new one takes the place of one that
 // fails now.
 void Pool::mark_tried(KnownPoint& point) {

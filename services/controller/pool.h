@@ -213,6 +213,9 @@ class Pool {
   /// What the peer of a slot told of: registers those that are new, as far as they are routable (or private points are
   /// allowed), within the bounds for one connection and, hardened, for one group. Returns how many were new.
   std::size_t hear(const SlotRef& from, const std::vector<Point>& points, Now now);
+  /// What somebody on the local network announced: private, for that is what a LAN is, and unproved, so within bounds
+  /// like a connection's and, hardened, a group's. True: it is new.
+  bool hear_on_lan(const Point& point, Now now);
   KnownPoint* find_point(const Point& point);
   /// The point is configured: trusted, perhaps with the peer id that must be there.
   void configure(const Point& point, std::optional<PeerId> expected, Now now);
@@ -297,6 +300,7 @@ class Pool {
   std::vector<std::uint32_t> free_point_rows_;
   std::vector<std::uint32_t> free_peer_rows_;
   std::list<Point> own_points_;  ///< listening addresses, for ever
+  TokenBucket lan_hearsay_;
   std::list<Point> met_points_;  ///< points that led to ourselves, the latest seven
   std::uint64_t revision_ = 0;
 };

@@ -8,7 +8,8 @@ namespace {
 
 int run() {
   auto start = service::begin<schema::BootMaintainer>(Role::kMaintainer);
-  if (start.descriptors.size() != 3) throw std::runtime_error("the boot message lacks descriptors");
+  const bool discovers = start.boot.discovery.port != 0;
+  if (start.descriptors.size() != (discovers ? 4 : 3)) throw std::runtime_error("the boot message lacks descriptors");
   auto counters = shm::CountersWriter::map(start.descriptors[0].get(), Role::kMaintainer);
   auto pool = shm::PoolTable::map(start.descriptors[1].get(), shm::Access::kReadOnly);
   for (const Error* error : {counters ? nullptr : &counters.error(), pool ? nullptr : &pool.error()}) {
@@ -20,7 +21,8 @@ int run() {
                         .controller = schema::Channel(std::move(start.descriptors[2]), schema::kMaximumPacket),
                         .counters = std::move(*counters),
                         .pool = std::move(*pool),
-                        .boot = start.boot};
+                        .boot = start.boot,
+                        .discovery = discovers ? std::move(start.descriptors[3]) : UniqueFd()};
   start.descriptors.clear();
   Maintainer maintainer(std::move(parts));
   return service::confine_and_announce(Role::kMaintainer, start.boot.common, maintainer.supervisor()) ? maintainer.run()

@@ -50,6 +50,11 @@ Maintainer::Maintainer(MaintainerParts parts)
     configured_.push_back({peer});
     if (!parse_address(peer.host)) resolver_.remember(peer.host);
   }
+  if (parts_.discovery) {
+    discovery_.emplace(loop_, std::move(parts_.discovery), parts_.boot.discovery, beacons_of(parts_.boot.own_points),
+                       parts_.boot.own_peer_id, parts_.counters,
+                       [this](const Point& point) { (void)tell(schema::Discovered{point}); });
+  }
 }
 
 int Maintainer::run() {
@@ -57,6 +62,7 @@ int Maintainer::run() {
   controller_poll_.watch(UV_READABLE);
   refresh_timer_.every(kRefreshMs);
   resolve_all(true);
+  if (discovery_) discovery_->start();
   look_soon(random_() % kJitterMs);
   loop_.run();
   return 0;
@@ -142,6 +148,7 @@ void Maintainer::look() {
   for (const auto& point : work.dials) begin_dial(next_id_++, point, parts_.boot.connection_timeout_ms);
   if (work.feeler) begin_dial(next_id_++, *work.feeler, parts_.boot.connection_timeout_ms, true);
   if (work.ask_for_peers) (void)tell(schema::AskForPeers{});
+  if (work.announce && discovery_) discovery_->restart();
   if (work.propose_swap) (void)tell(schema::ProposeSwap{});
   for (const auto id : work.done) (void)tell(schema::Maintained{id});
   std::uint64_t wait_ms = kLongestWaitMs;

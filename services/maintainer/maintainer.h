@@ -1,12 +1,14 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 
 #include "schema/channel.h"
 #include "services/common/loop.h"
 #include "services/maintainer/dialer.h"
+#include "services/maintainer/discovery.h"
 #include "services/maintainer/maintenance.h"
 #include "services/maintainer/resolver.h"
 #include "shm/tables.h"
@@ -19,6 +21,7 @@ struct MaintainerParts {
   shm::CountersWriter counters;
   shm::PoolTable pool;
   schema::BootMaintainer boot;
+  UniqueFd discovery;  ///< UDP socket of LAN discovery; empty: it is off
 };
 
 /// Resolves the configured peers, dials what the plan says and what the controller asks for, and hands connected
@@ -60,6 +63,7 @@ class Maintainer {
   std::map<Point, Nanoseconds> busy_;  ///< dialled by this process: until when the table may not show it yet
   std::mt19937_64 random_;
   Maintenance maintenance_;
+  std::optional<LanDiscovery> discovery_;
   std::uint64_t next_id_ = 1;
 };
 

@@ -36,6 +36,7 @@ struct Work {
   std::vector<Point> dials;
   std::optional<Point> feeler;      ///< dialled to see whether it answers, and closed when it did
   bool ask_for_peers = false;       ///< Bootstrap to all neighbours that are not private
+  bool announce = false;            ///< on the LAN, often again: neighbours are missing
   bool propose_swap = false;        ///< one Swap_request
   std::vector<std::uint64_t> done;  ///< requests whose run is over, or can get no further for now
   Nanoseconds look_again_at = 0;    ///< at the latest; earlier when the pool changes

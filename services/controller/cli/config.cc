@@ -261,6 +261,7 @@ Values defaults() {
   set("private-mode", plain.private_mode);
   set("disable-mempool", plain.disable_mempool);
   set("disable-peer-discovery", plain.disable_peer_discovery);
+  set("discovery-addr", nullptr);
   set("disable-p2p-maintenance", !plain.maintenance);
   set("peer-selection", "hardened");
   set("allow-private-points", plain.allow_private_points);
@@ -400,6 +401,25 @@ Result<std::vector<Point>> listen_points(const Value& value) {
   return points;
 }
 
+/// What takes LAN discovery back, or makes less of it than was asked for.
+void check_discovery(Settings& settings, std::vector<std::string>& notes) {
+  const char* against = settings.private_mode             ? "private-mode is set"
+                        : settings.disable_peer_discovery ? "disable_peer_discovery is set"
+                        : !settings.maintenance           ? "maintenance is off"
+                                                          : nullptr;
+  if (against != nullptr) {
+    notes.push_back(std::string("LAN discovery (discovery-addr) stays off, as ") + against +
+                    ": leave one of the two out");
+    settings.discovery.reset();
+    return;
+  }
+  const bool announces = std::any_of(settings.net_addresses.begin(), settings.net_addresses.end(),
+                                     [](const Point& p) { return is_unspecified(p.address) || is_ipv4(p.address); });
+  if (!announces)
+    notes.push_back(
+        "LAN discovery is of IPv4: this node listens on no such address, so it hears others and announces nothing");
+}
+
 /// Whose peers are known before any was met: the configuration's own, else the network's.
 Value bootstrap_peers(const Values& values, const Settings& settings) {
   for (const char* name : {"bootstrap-peers", "network-bootstrap-peers"}) {
@@ -489,6 +509,11 @@ Result<Configuration> combine(const std::string& data_dir, const Values& file, c
   settings.private_mode = get("private-mode").get<bool>();
   settings.disable_mempool = get("disable-mempool").get<bool>();
   settings.disable_peer_discovery = get("disable-peer-discovery").get<bool>();
+  if (!get("discovery-addr").is_null()) {
+    const auto target = parse_discovery(get("discovery-addr").get<std::string>());
+    if (!target) return target.error();
+    settings.discovery = *target;
+  }
   settings.swap = !get("disable-p2p-swap").get<bool>();
   settings.hardened = get("peer-selection") == "hardened";
   settings.allow_private_points = get("allow-private-points").get<bool>();
@@ -545,6 +570,7 @@ Result<Configuration> combine(const std::string& data_dir, const Values& file, c
 
   if (!settings.maintenance)
     configuration.notes.push_back("maintenance is off: nothing keeps the number of connections in bounds");
+  if (settings.discovery) check_discovery(settings, configuration.notes);
   if (settings.private_mode && settings.peers.empty()) {
     configuration.notes.push_back(
         "private mode without a configured peer: nobody will be connected to; name some with --peer");

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "base/address.h"
+#include "base/address_group.h"
 #include "services/controller/cli/status.h"
 #include "wire/point_text.h"
 
@@ -39,6 +40,11 @@ std::optional<std::string> check_peer(const std::string& text) {
   if (peer->host.empty()) return in_quotes(text) + " has no address; write ADDR:PORT or ADDR:PORT#ID";
   if (peer->port == 0) return in_quotes(text) + " has port 0; write the port that the peer listens on";
   return std::nullopt;
+}
+
+std::optional<std::string> check_discovery(const std::string& text) {
+  const auto target = parse_discovery(text);
+  return target ? std::nullopt : std::optional(target.error().text);
 }
 
 std::optional<std::string> check_chain_name(const std::string& text) {
@@ -390,9 +396,10 @@ const std::array kSettings = {
     SettingInfo{.name = "discovery-addr",
                 .octez = "/p2p/discovery-addr",
                 .kind = kText,
-                .use = kLater,
                 .nullable = true,
-                .value_name = "ADDR:PORT"},
+                .value_name = "ADDR:PORT",
+                .description = "Find nodes of the local network by UDP: the broadcast address to announce this one at",
+                .check = check_discovery},
     SettingInfo{.name = "metrics-addr", .kind = kTexts, .use = kLater, .value_name = "ADDR:PORT"},
     SettingInfo{.name = "rpc-addr", .kind = kTexts, .use = kLater, .value_name = "ADDR:PORT"},
     SettingInfo{.name = "greylist-timeout",
@@ -580,6 +587,22 @@ std::string in_quotes(std::string_view text) {
   }
   if (text.size() > kShown) out += "...";
   return out + "'";
+}
+
+Result<Point> parse_discovery(std::string_view text) {
+  constexpr std::string_view kEverybody = "255.255.255.255";
+  constexpr std::uint16_t kDiscoveryPort = 10732;
+  const bool port_alone = text.starts_with(':');
+  const auto point = parse_point(port_alone ? std::string(kEverybody) + std::string(text) : text, kDiscoveryPort);
+  if (!point || !is_ipv4(point->address) || point->port == 0) {
+    return usage_error(in_quotes(text) + " is not an IPv4 address with a port; write 255.255.255.255:10732, or the " +
+                       "broadcast address of the local network");
+  }
+  if (point->address != parse_address(kEverybody) && !is_local_network(point->address)) {
+    return usage_error(in_quotes(text) + " is no address of a local network; write 255.255.255.255:" +
+                       std::to_string(point->port) + ", or the local network's broadcast address");
+  }
+  return *point;
 }
 
 std::optional<double> parse_number(std::string_view text) {

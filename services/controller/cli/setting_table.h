@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ids.h"
 #include "base/result.h"
 
 namespace bulkhead::cli {
@@ -62,6 +63,10 @@ Result<nlohmann::json> value_from_texts(const SettingInfo& info, const std::vect
 /// Strict: the whole text is one finite number, or one integer without sign.
 std::optional<double> parse_number(std::string_view text);
 std::optional<std::uint64_t> parse_integer(std::string_view text);
+
+/// What discovery-addr says: "ADDR:PORT" of IPv4, either part may be missing (255.255.255.255, 10732). An address of a
+/// local network, or 255.255.255.255: nobody else is to be told.
+Result<Point> parse_discovery(std::string_view text);
 
 /// For messages: at most 80 characters, control characters escaped, in quotes.
 std::string in_quotes(std::string_view text);

@@ -139,6 +139,26 @@ Result<UniqueFd> listen_for_peers(const Point& point, int backlog) {
   return fd;
 }
 
+Result<UniqueFd> open_discovery(std::uint16_t port) {
+  const auto fail = [port](const char* what) {
+    const int error = errno;
+    return Error{ErrorCode::kSystem,
+                 std::string("cannot ") + what + " UDP port " + std::to_string(port) + " for LAN discovery: " +
+                     std::strerror(error) + "; choose another with --discovery-addr, or leave it out",
+                 error};
+  };
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return fail("make a socket for");
+  const int on = 1;
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return fail("share");
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_BROADCAST, &on, sizeof on) != 0) return fail("broadcast from");
+  sockaddr_storage storage{};
+  const socklen_t size = address_of(Point{{}, port}, false, storage);
+  if (::bind(fd.get(), static_cast<const sockaddr*>(static_cast<const void*>(&storage)), size) != 0)
+    return fail("bind");
+  return fd;
+}
+
 Result<Point> bound_point(int fd) {
   sockaddr_storage storage{};
   socklen_t size = sizeof storage;

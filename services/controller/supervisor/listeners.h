@@ -35,6 +35,10 @@ Result<std::vector<Listener>> open_listeners(std::span<const Point> wanted, int 
 /// error names the address and what to do. Non-blocking.
 Result<UniqueFd> listen_for_peers(const Point& point, int backlog);
 
+/// A UDP socket for LAN discovery: of IPv4, on every address, so that it hears what is sent to the broadcast address;
+/// other programs may share the port. It may broadcast. Non-blocking, close-on-exec. The error says what to do.
+Result<UniqueFd> open_discovery(std::uint16_t port);
+
 /// What a listening socket is bound to (the port that the kernel chose for port 0).
 Result<Point> bound_point(int fd);
 

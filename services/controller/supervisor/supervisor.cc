@@ -233,6 +233,7 @@ class Supervisor {
   UniqueFd identity_;
   std::vector<UniqueFd> listeners_;
   std::vector<Point> listening_;
+  UniqueFd discovery_;  ///< UDP, for every maintainer; empty: LAN discovery is off
   UniqueFd control_listener_;
   UniqueFd application_listener_;
   UniqueFd tables_listener_;
@@ -346,6 +347,7 @@ void Supervisor::bind_all() {
     listeners_.push_back(std::move(listener.fd));
     listening_.push_back(listener.point);
   }
+  if (settings_.discovery) discovery_ = require(open_discovery(settings_.discovery->port));
   const auto local = [this](const char* name) {
     UniqueFd fd = require(listen_unix(run_directory_, name, 0660));
     if (application_gid_ != static_cast<gid_t>(-1))
@@ -517,6 +519,11 @@ void Supervisor::boot(Role role) {
       message.maintenance_idle_time_s = settings_.maintenance_idle_time_s;
       message.bounds = settings_.bounds;
       message.disable_peer_discovery = settings_.disable_peer_discovery;
+      message.own_peer_id = identity_answer_.peer_id;
+      if (discovery_) {
+        message.discovery = *settings_.discovery;
+        given.push_back(copy(discovery_.get()));
+      }
       message.hardened = settings_.hardened;
       message.swap = settings_.swap;
       message.score_half_life_s = settings_.score_half_life_s;

@@ -44,6 +44,25 @@ TEST(IsRoutable, RefusesWhatNoHostOfTheInternetHas) {
   }
 }
 
+TEST(IsLocalNetwork, IsLoopbackPrivateAndLinkLocal) {
+  const auto local = [](const char* text) { return is_local_network(parse_address(text).value()); };
+  for (const char* text : {"10.0.0.0", "10.255.255.255", "127.0.0.1", "169.254.0.1", "172.16.0.0", "172.31.255.255",
+                           "192.168.0.0", "192.168.255.255", "::1", "fc00::1", "fdff::1", "fe80::1", "febf::1"}) {
+    EXPECT_TRUE(local(text)) << text;
+    EXPECT_FALSE(routable(text)) << text;
+  }
+  for (const char* text :
+       {"0.0.0.0", "9.255.255.255", "11.0.0.0", "100.64.0.1", "172.15.255.255", "172.32.0.0", "192.167.255.255",
+        "192.169.0.0", "224.0.0.1", "255.255.255.255", "::", "fec0::1", "ff02::1", "2606:4700::1111"}) {
+    EXPECT_FALSE(local(text)) << text;
+  }
+}
+
+TEST(AddressGroup, OfLanTellersIsNoAddresss) {
+  for (const char* text : {"0.0.0.0", "0.0.0.1", "127.0.0.1", "8.8.8.8", "::", "::1", "2606:4700::1111"})
+    EXPECT_NE(group(text), kLanTellers) << text;
+}
+
 TEST(AsMap, TakesTheLongestPrefixAndFallsBackToTheFirstBits) {
   const auto map = AsMap::parse("# a map\n8.0.0.0/8 3356\n8.8.8.0/24 AS15169\r\n\n2a00:1450::/32 15169\n").value();
   EXPECT_EQ(map.size(), 3U);

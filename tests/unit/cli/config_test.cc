@@ -326,9 +326,51 @@ TEST(ConfigurationFile, NamesLineAndColumnOfWhatIsNotJson) {
 TEST(ConfigurationFile, RefusesWhatALaterVersionBrings) {
   EXPECT_TRUE(starts(refusal(R"({"p2p": {"limits": {"max-download-speed": 100}}})"),
                      "config.json: /p2p/limits/max-download-speed: max-download-speed is not part of this version"));
-  EXPECT_TRUE(starts(refusal(R"({"p2p": {"discovery-addr": "0.0.0.0:10732"}})"), "config.json: /p2p/discovery-addr: "));
   EXPECT_TRUE(
       starts(refusal(R"({"bulkhead": {"metrics-addr": "127.0.0.1:1"}})"), "config.json: /bulkhead/metrics-addr: "));
+}
+
+TEST(ConfigurationFile, SetsLanDiscovery) {
+  const auto target = [](const std::string& text) {
+    const auto configuration = configure(R"({"p2p": {"discovery-addr": ")" + text + R"("}})");
+    EXPECT_TRUE(configuration) << configuration.error().text;
+    return configuration && configuration->settings.discovery ? to_text(*configuration->settings.discovery) : "off";
+  };
+  EXPECT_EQ(target("192.168.1.255:20000"), "192.168.1.255:20000");
+  EXPECT_EQ(target("192.168.1.255"), "192.168.1.255:10732");
+  EXPECT_EQ(target(":20000"), "255.255.255.255:20000");
+  EXPECT_EQ(target("255.255.255.255:65535"), "255.255.255.255:65535");
+  EXPECT_EQ(target("127.255.255.255:10732"), "127.255.255.255:10732");
+  EXPECT_FALSE(configure("{}")->settings.discovery) << "off by default";
+  EXPECT_FALSE(configure(R"({"p2p": {"discovery-addr": null}})")->settings.discovery);
+  for (const char* wrong : {"0.0.0.0:10732", "8.8.8.8:10732", "224.0.0.1:10732", "[::1]:10732", "fe80::1", "lan:10732",
+                            "", ":", "10.0.0.255:0", "10.0.0.255:65536", "10.0.0.255:x"}) {
+    EXPECT_TRUE(starts(refusal(std::string(R"({"p2p": {"discovery-addr": ")") + wrong + R"("}})"),
+                       "config.json: /p2p/discovery-addr: '" + std::string(wrong) + "' is "))
+        << wrong;
+  }
+}
+
+TEST(Combination, TurnsLanDiscoveryOffBesideWhatForbidsItAndSaysSo) {
+  const std::string discovery = R"("discovery-addr": "10.0.0.255:10732")";
+  for (const auto& [file, why] :
+       {std::pair("{\"p2p\": {" + discovery + R"(, "private-mode": true}})", "private-mode is set"),
+        std::pair("{\"p2p\": {" + discovery + R"(, "disable_peer_discovery": true}})", "disable_peer_discovery is set"),
+        std::pair("{\"p2p\": {" + discovery + R"(, "limits": {"maintenance-idle-time": null}}})",
+                  "maintenance is off")}) {
+    const auto configuration = configure(file);
+    ASSERT_TRUE(configuration) << configuration.error().text;
+    EXPECT_FALSE(configuration->settings.discovery);
+    EXPECT_EQ(
+        std::count(configuration->notes.begin(), configuration->notes.end(),
+                   std::string("LAN discovery (discovery-addr) stays off, as ") + why + ": leave one of the two out"),
+        1)
+        << file;
+  }
+  const auto ipv6 = configure("{\"p2p\": {" + discovery + R"(, "listen-addr": "[::1]:9732"}})");
+  ASSERT_TRUE(ipv6);
+  EXPECT_TRUE(ipv6->settings.discovery);
+  EXPECT_FALSE(ipv6->notes.empty());
 }
 
 TEST(ConfigurationFile, SetsTheGreylist) {

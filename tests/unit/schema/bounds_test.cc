@@ -166,6 +166,8 @@ TEST(DecodeBounds, HoldForTheSupervisorsMessages) {
   EXPECT_KEY(FromSupervisor, BootMaintainer, initPeers(2)[1].initExpectedPeerId().setSome(value), 16);
   EXPECT_KEY(FromSupervisor, BootMaintainer, initSourceAddress().setSome(value), 16);
   EXPECT_POINTS(FromSupervisor, BootMaintainer, setOwnPoints(value));
+  EXPECT_KEY(FromSupervisor, BootMaintainer, setOwnPeerId(value), 16);
+  EXPECT_POINT(FromSupervisor, BootMaintainer, setDiscovery(value));
   EXPECT_FINITE(FromSupervisor, BootMaintainer, setMaintenanceIdleTimeS(value));
 
   EXPECT_RANGE(FromSupervisor, ServiceChannel, std::uint8_t, setRole(value), 7, 8, "an unknown enumerator");
@@ -203,6 +205,7 @@ TEST(DecodeBounds, HoldForTheAcceptor) {
 TEST(DecodeBounds, HoldForTheMaintainer) {
   EXPECT_POINT(FromMaintainer, KnownPoint, setPoint(value));
   EXPECT_KEY(FromMaintainer, KnownPoint, getExpectedPeerId().setSome(value), 16);
+  EXPECT_POINT(FromMaintainer, Discovered, setPoint(value));
   EXPECT_POINT(FromMaintainer, Requested, setPoint(value));
   EXPECT_POINT(FromMaintainer, Dialled, setPoint(value));
   EXPECT_POINT(FromMaintainer, DialFailed, setPoint(value));

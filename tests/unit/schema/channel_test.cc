@@ -488,7 +488,7 @@ TEST(ChannelQueue, GivesTooLargeForAMessageAboveTheSocketsBuffer) {
   Channel sender(std::move(pair.one), kMaximumPacket);
   for (const FromSupervisor& message : largest<FromSupervisor>()) {
     if (!std::holds_alternative<BootMaintainer>(message)) continue;
-    const Descriptors some = some_descriptors(3);
+    const Descriptors some = some_descriptors(4);
     const Result<void> sent = sender.send(message, numbers(some));
     ASSERT_FALSE(sent.ok());
     EXPECT_EQ(sent.error().code, ErrorCode::kTooLarge);

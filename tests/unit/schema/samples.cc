@@ -144,6 +144,8 @@ std::vector<FromSupervisor> largest() {
   maintainer.bounds = {fill.number<std::uint32_t>(), fill.number<std::uint32_t>(), fill.number<std::uint32_t>(),
                        fill.number<std::uint32_t>()};
   maintainer.disable_peer_discovery = true;
+  maintainer.own_peer_id = fill.array<16>();
+  maintainer.discovery = fill.point();
   maintainer.hardened = false;
   maintainer.swap = false;
   maintainer.score_half_life_s = fill.fraction();
@@ -223,7 +225,8 @@ std::vector<FromMaintainer> largest() {
           AskForPeers{},
           Disconnect{fill.slot(), kLastReason},
           ProposeSwap{},
-          Maintained{fill.number<std::uint64_t>()}};
+          Maintained{fill.number<std::uint64_t>()},
+          Discovered{fill.point()}};
 }
 
 template <>

@@ -1,6 +1,8 @@
 #include "services/controller/supervisor/listeners.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "base/address.h"
 
@@ -47,6 +49,34 @@ TEST(MatchListeners, FindsNothingInNothing) {
 TEST(StoredName, HasNoColonAndTellsPointsApart) {
   EXPECT_EQ(stored_name(at("127.0.0.1:9732")), "peers-127.0.0.1_9732");
   EXPECT_EQ(stored_name(at("[2001:db8::1]:9732")), "peers-[2001_db8__1]_9732");
+}
+
+TEST(OpenDiscovery, SharesItsPortAndMayBroadcast) {
+  const auto first = open_discovery(0);
+  ASSERT_TRUE(first) << first.error().text;
+  const auto where = bound_point(first->get());
+  ASSERT_TRUE(where);
+  EXPECT_EQ(where->address, at("0.0.0.0:1").address);
+  const auto second = open_discovery(where->port);
+  ASSERT_TRUE(second) << second.error().text;
+  int broadcasts = 0;
+  socklen_t size = sizeof broadcasts;
+  EXPECT_EQ(::getsockopt(second->get(), SOL_SOCKET, SO_BROADCAST, &broadcasts, &size), 0);
+  EXPECT_NE(broadcasts, 0);
+}
+
+TEST(OpenDiscovery, SaysWhatToDoWhenSomebodyHasThePortForHimself) {
+  const UniqueFd other(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  ASSERT_EQ(::bind(other.get(), static_cast<sockaddr*>(static_cast<void*>(&name)), sizeof name), 0);
+  const auto where = bound_point(other.get());
+  ASSERT_TRUE(where);
+  const auto opened = open_discovery(where->port);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().text, "cannot bind UDP port " + std::to_string(where->port) +
+                                     " for LAN discovery: Address already in use; choose another with "
+                                     "--discovery-addr, or leave it out");
 }
 
 }  // namespace

@@ -87,6 +87,48 @@ TEST(Hearsay, OfOneConnectionIsBoundedByTime) {
   }
 }
 
+Point on_lan(std::uint32_t number) {
+  Point where{parse_address("10.0.0.0").value(), 9732};
+  where.address.bytes[14] = static_cast<std::uint8_t>(number / 256);
+  where.address.bytes[15] = static_cast<std::uint8_t>(number % 256);
+  return where;
+}
+
+TEST(LanHearsay, IsOfPrivatePointsAndTrustsNobody) {
+  Node node(big(true));
+  const Point own = on_lan(9);
+  node.pool->add_own_point(own);
+  EXPECT_TRUE(node.pool->hear_on_lan(on_lan(1), at(node.now)));
+  EXPECT_FALSE(node.pool->hear_on_lan(on_lan(1), at(node.now))) << "known";
+  EXPECT_FALSE(node.pool->hear_on_lan(own, at(node.now)));
+  EXPECT_FALSE(node.pool->hear_on_lan({on_lan(2).address, 0}, at(node.now)));
+  ASSERT_TRUE(node.knows(on_lan(1)));
+  EXPECT_FALSE(node.pool->find_point(on_lan(1))->trusted);
+  EXPECT_FALSE(node.pool->find_point(on_lan(1))->known_public) << "nobody else is told before it was met";
+  EXPECT_EQ(node.pool->points().size(), 1U);
+}
+
+TEST(LanHearsay, IsBoundedByTime) {
+  Node node(big(false));
+  std::uint32_t heard = 0;
+  for (std::uint32_t i = 0; i < 200; ++i) heard += node.pool->hear_on_lan(on_lan(i), at(node.now)) ? 1U : 0U;
+  EXPECT_EQ(heard, 100U) << "at once";
+  node.now += 10'000;
+  heard = 0;
+  for (std::uint32_t i = 200; i < 300; ++i) heard += node.pool->hear_on_lan(on_lan(i), at(node.now)) ? 1U : 0U;
+  EXPECT_EQ(heard, 2U) << "one in 5 s";
+}
+
+TEST(LanHearsay, HardenedGetsNoMoreThanItsShareHoweverManyAnnounce) {
+  Node node(big(true));
+  for (std::uint32_t i = 0; i < 1000; ++i) {
+    node.pool->hear_on_lan(on_lan(i), at(node.now));
+    node.now += 5'000;
+  }
+  EXPECT_EQ(node.pool->points().size(), 100U);
+  EXPECT_EQ(node.pool->hear(teller(node, 1), many(2, 50), at(node.now)), 50U) << "others may still tell";
+}
+
 TEST(Hearsay, HardenedGetsNoMoreThanItsShareForOneGroupOfTellersOrOfPoints) {
   Node node(big(true));
   for (std::uint32_t i = 0; i < 10; ++i)

@@ -240,6 +240,23 @@ TEST(Maintenance, AsksItsNeighboursWhenCandidatesAreTooFewAndWaits5SecondsBetwee
   EXPECT_TRUE(node.look().ask_for_peers);
 }
 
+TEST(Maintenance, AnnouncesOnTheLanAsLongAsNeighboursAreMissingAlsoWithoutAny) {
+  Node node;
+  EXPECT_TRUE(node.look().announce);
+  EXPECT_FALSE(node.look().announce);
+  node.pass(5);
+  EXPECT_TRUE(node.look().announce);
+  node.connect(40);
+  node.pass(5);
+  EXPECT_FALSE(node.look().announce) << "there are enough";
+  auto with = settings();
+  with.exchange = false;
+  EXPECT_FALSE(Node(with).look().announce);
+  with = settings();
+  with.private_mode = true;
+  EXPECT_FALSE(Node(with).look().announce);
+}
+
 TEST(Maintenance, AsksNobodyWithEnoughCandidatesOrWithoutNeighbours) {
   Node node;
   EXPECT_FALSE(node.look().ask_for_peers);
