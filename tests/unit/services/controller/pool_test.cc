@@ -457,6 +457,23 @@ TEST(Trap10, ANackToAPeerThatAnnouncedP2pVersionZeroHasTheOldFormWithoutPoints) 
       << "we choose version 0 and still answer one who announced 1 in the new form";
 }
 
+TEST(TestP2pPool, NoCommonNetworkProtocol_TheSideThatDoesNotSpeakTheLesserVersionRefuses) {
+  auto with = limits();
+  with.p2p_versions = {1};
+  Node newer(with);
+  auto said = announcement(kA.port);
+  said.p2p_version = 0;
+  const auto ref = newer.incoming(kA);
+  newer.pool->announced(ref, said);
+  const auto decision = newer.decide(ref, peer_id(1));
+  EXPECT_EQ(decision.reason, Reason::kDeprecatedP2pVersion);
+  EXPECT_EQ(decision.kind, VerdictKind::kNackV0) << "which is all that the other side can read";
+  EXPECT_EQ(newer.pool->active(), 0U);
+  with.p2p_versions = {0};
+  Node older(with);
+  EXPECT_EQ(older.decide(older.incoming(kA), peer_id(1)).kind, VerdictKind::kAccept) << "the other side refuses";
+}
+
 TEST(Trap11, OnlyFiveCausesMakeANackAndEachHasItsMotive) {
   const auto decision_of = [](auto prepare) {
     auto with = limits();
