@@ -1,13 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <string_view>
-#include <vector>
+#include <string>
 
 #include "base/ids.h"
-#include "base/prefix.h"
-#include "base/result.h"
 
 namespace bulkhead {
 
@@ -29,26 +25,11 @@ bool is_local_network(const Address& address);
 /// The group of whoever announces nodes by LAN discovery, as a teller: all of them together. No address has it.
 inline constexpr AddressGroup kLanTellers = 1;
 
-/// Autonomous system numbers by prefix: who announces an address is a better group than its first bits.
-class AsMap {
- public:
-  AsMap() = default;
-  /// Lines "PREFIX ASN", the number from 1 to 4294967295 with or without "AS" before it; empty lines and lines that
-  /// start with # are passed over. Of two lines of one prefix the later counts. kInvalid names the line and what was
-  /// expected there; at most 4 million lines.
-  static Result<AsMap> parse(std::string_view text);
+/// The group of all addresses of an autonomous system (base/as_map.h).
+AddressGroup group_of_as(std::uint32_t number);
 
-  /// By the longest prefix that has the address; else as the free function.
-  AddressGroup group_of(const Address& address) const;
-  std::size_t size() const { return size_; }
-
- private:
-  struct Entry {
-    Address address;
-    std::uint32_t number = 0;
-  };
-  std::map<std::uint8_t, std::vector<Entry>, std::greater<>> by_length_;  ///< each sorted by address
-  std::size_t size_ = 0;
-};
+/// For people: "AS64496", "8.8.0.0/16", "2a00:1450::/32"; "alone" for an address that is a group by itself; empty for
+/// none.
+std::string group_text(AddressGroup group);
 
 }  // namespace bulkhead

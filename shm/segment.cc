@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
@@ -27,6 +28,7 @@ namespace interprocess = boost::interprocess;
 
 const unsigned int kReplaceableSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 const unsigned int kOwnedSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+const unsigned int kConstantSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
 
 namespace {
 
@@ -107,6 +109,20 @@ Result<void> seal_replaceable(int fd) {
 
 Result<void> seal_owned(int fd) {
   return seal(fd, kOwnedSeals);
+}
+
+Result<UniqueFd> make_constant_segment(const char* name, std::span<const std::byte> content) {
+  const std::uint64_t size = (std::max<std::uint64_t>(content.size(), 1) + kPageBytes - 1) / kPageBytes * kPageBytes;
+  auto fd = make_segment(name, size);
+  if (!fd) return fd;
+  {
+    auto mapping = Mapping::map(fd->get(), Access::kReadWrite, 0, static_cast<std::size_t>(size));
+    if (!mapping) return mapping.error();
+    std::copy(content.begin(), content.end(), mapping->data());
+  }
+  // Only now that no mapping can write.
+  if (auto sealed = seal(fd->get(), kConstantSeals); !sealed) return sealed.error();
+  return fd;
 }
 
 Result<void> check_segment(int fd, std::uint64_t expected_size, unsigned int required_seals) {

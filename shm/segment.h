@@ -18,6 +18,8 @@ inline constexpr std::size_t kPageBytes = 4096;
 /// The second set ends with FUTURE_WRITE: only mappings that were made before it was set can write.
 extern const unsigned int kReplaceableSeals;  // SHRINK | GROW | SEAL
 extern const unsigned int kOwnedSeals;        // SHRINK | GROW | FUTURE_WRITE | SEAL
+/// Of a segment that never changes again: no mapping can write.
+extern const unsigned int kConstantSeals;  // SHRINK | GROW | WRITE | SEAL
 
 /// Makes an anonymous shared segment of `size` bytes of zeroes: close-on-exec, mode 0600, not yet sealed, not
 /// executable where the kernel knows how to say so. `name` (up to 249 bytes) shows in /proc only. `size` is a multiple
@@ -31,6 +33,9 @@ Result<void> seal_replaceable(int fd);
 /// Seals a segment whose only writer has mapped it: that mapping goes on writing, no other can be made, and its pages
 /// can no longer be punched out.
 Result<void> seal_owned(int fd);
+
+/// Makes a segment that begins with `content`, filled up with zeroes, and seals it with kConstantSeals.
+Result<UniqueFd> make_constant_segment(const char* name, std::span<const std::byte> content);
 
 /// Checks a descriptor that came from a less trusted process: a regular file of exactly `expected_size` bytes that
 /// carries at least `required_seals`, read back from the kernel. kBroken when it is not. After it, a mapping within

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/address_group.h"
+#include "base/as_map.h"
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/prefix.h"
@@ -219,6 +220,8 @@ class Pool {
   KnownPoint* find_point(const Point& point);
   /// The point is configured: trusted, perhaps with the peer id that must be there.
   void configure(const Point& point, std::optional<PeerId> expected, Now now);
+  /// It is configured no more: one point among others, unless the lists trust it.
+  void deconfigure(const Point& point);
   /// Why a dial of this point is not allowed now; kNone: it is *requested* from here on.
   Reason request(const Point& point, Now now);
   void dial_failed(const Point& point, Now now, Reason reason = Reason::kDialFailed);

@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "base/address.h"
+
 namespace bulkhead {
 namespace {
 
@@ -63,37 +65,13 @@ TEST(AddressGroup, OfLanTellersIsNoAddresss) {
     EXPECT_NE(group(text), kLanTellers) << text;
 }
 
-TEST(AsMap, TakesTheLongestPrefixAndFallsBackToTheFirstBits) {
-  const auto map = AsMap::parse("# a map\n8.0.0.0/8 3356\n8.8.8.0/24 AS15169\r\n\n2a00:1450::/32 15169\n").value();
-  EXPECT_EQ(map.size(), 3U);
-  const auto of = [&](const char* text) { return map.group_of(parse_address(text).value()); };
-  EXPECT_EQ(of("8.8.8.8"), of("2a00:1450::5")) << "one autonomous system";
-  EXPECT_NE(of("8.8.8.8"), of("8.8.9.8"));
-  EXPECT_EQ(of("8.8.9.8"), of("8.200.0.1"));
-  EXPECT_EQ(of("9.9.9.9"), group("9.9.9.9"));
-  EXPECT_EQ(of("2a01::1"), group("2a01::1"));
-}
-
-TEST(AsMap, KeepsTheFamiliesApart) {
-  const auto map = AsMap::parse("::/0 1\n").value();
-  EXPECT_EQ(map.group_of(parse_address("8.8.8.8").value()), group("8.8.8.8"));
-  EXPECT_NE(map.group_of(parse_address("2a00::1").value()), group("2a00::1"));
-}
-
-TEST(AsMap, LetsTheLaterOfTwoLinesCount) {
-  const auto map = AsMap::parse("8.0.0.0/8 1\n9.0.0.0/8 2\n8.0.0.0/8 2\n").value();
-  EXPECT_EQ(map.size(), 2U);
-  EXPECT_EQ(map.group_of(parse_address("8.1.1.1").value()), map.group_of(parse_address("9.1.1.1").value()));
-}
-
-TEST(AsMap, NamesTheLineThatItDoesNotUnderstand) {
-  for (const char* bad : {"8.0.0.0/8", "8.0.0.0/8 0", "8.0.0.0/8 -1", "8.0.0.0/8 4294967296", "8.0.0.0/8 1 2",
-                          "8.0.0.0/33 1", "here 1", "8.0.0.0/8 AS"}) {
-    const auto map = AsMap::parse(std::string("9.0.0.0/8 7\n") + bad + "\n");
-    ASSERT_FALSE(map) << bad;
-    EXPECT_EQ(map.error().code, ErrorCode::kInvalid);
-    EXPECT_TRUE(map.error().text.starts_with("line 2: ")) << map.error().text;
-  }
+TEST(AddressGroup, HasATextForPeople) {
+  EXPECT_EQ(group_text(group("8.8.4.4")), "8.8.0.0/16");
+  EXPECT_EQ(group_text(group("2a00:1450:1::1")), "2a00:1450::/32");
+  EXPECT_EQ(group_text(group("127.0.0.1")), "alone");
+  EXPECT_EQ(group_text(group("fd00::1")), "alone");
+  EXPECT_EQ(group_text(group_of_as(4294967295)), "AS4294967295");
+  EXPECT_EQ(group_text(0), "");
 }
 
 }  // namespace

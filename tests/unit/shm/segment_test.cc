@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <span>
 #include <string>
 
 #include "link_fixture.h"
@@ -251,6 +252,20 @@ TEST(MirroredMapping, RefusesRangesOutsideTheFile) {
   EXPECT_FALSE(MirroredMapping::map(fd.get(), Access::kReadOnly, 0, 4096, 100));
   EXPECT_FALSE(MirroredMapping::map(fd.get(), Access::kReadOnly, 0, 4096, ~std::size_t{0} - 4095));
   EXPECT_TRUE(MirroredMapping::map(fd.get(), Access::kReadOnly, 0, 4096, 8192).ok());
+}
+
+TEST(Segment, ThatIsConstantHoldsItsContentAndNobodyWritesToIt) {
+  const std::string text(5000, 'x');
+  const UniqueFd fd = must(make_constant_segment("test-constant", std::as_bytes(std::span(text))));
+  EXPECT_EQ(must(segment_size(fd.get())), 8192U);
+  EXPECT_TRUE(check_segment(fd.get(), 8192, kConstantSeals));
+  EXPECT_FALSE(Mapping::map(fd.get(), Access::kReadWrite, 0, 8192));
+  EXPECT_LT(::pwrite(fd.get(), "y", 1, 0), 0);
+  EXPECT_NE(::ftruncate(fd.get(), 4096), 0);
+  const Mapping mapping = must(Mapping::map(fd.get(), Access::kReadOnly, 0, 8192));
+  EXPECT_EQ(std::memcmp(mapping.data(), text.data(), text.size()), 0);
+  EXPECT_EQ(mapping.data()[5000], std::byte{0});
+  EXPECT_EQ(must(segment_size(must(make_constant_segment("test-empty", {})).get())), 4096U) << "a page for nothing";
 }
 
 }  // namespace
