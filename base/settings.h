@@ -53,7 +53,8 @@ struct Settings {
   std::string chain_name = "TEZOS_MAINNET";
   std::vector<std::uint16_t> distributed_db_versions = {0, 1, 2};
   std::vector<std::uint16_t> p2p_versions = {0, 1};
-  std::vector<PeerSetting> peers;  ///< `--peer` and `bootstrap-peers`, all trusted
+  std::vector<PeerSetting> peers;   ///< `--peer` and `bootstrap-peers`, all trusted
+  std::vector<Point> name_servers;  ///< asked for the names among them; none: those of the machine
   double expected_pow = 26.0;
   bool private_mode = false;
   bool disable_mempool = false;
@@ -61,8 +62,10 @@ struct Settings {
   std::optional<Point> discovery;  ///< LAN discovery: where to announce the node, IPv4, UDP; nothing: off
   bool maintenance = true;         ///< off by --disable-p2p-maintenance
   double maintenance_idle_time_s = 120;
-  bool swap = true;                   ///< off by --disable-p2p-swap
+  bool swap = true;  ///< off by --disable-p2p-swap
+  double swap_linger_s = 30;
   bool hardened = true;               ///< --peer-selection hardened
+  std::string as_map_file;            ///< empty: none
   bool allow_private_points = false;  ///< also where the node listens on a private address
   double score_half_life_s = 259200;
 

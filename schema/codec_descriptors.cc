@@ -5,7 +5,7 @@ namespace {
 
 // Those of messages.h with a comment `+ fds`.
 std::size_t due(const BootController& boot) {
-  return boot.known_peers == 0 ? 11 : 12;
+  return boot.known_peers == 0 ? 12 : 13;
 }
 std::size_t due(const BootKeyholder&) {
   return 3;

@@ -81,6 +81,7 @@ void write(Writing& w, proto::BootController::Builder out, const BootController&
   out.setHardened(value.hardened);
   out.setAllowPrivatePoints(value.allow_private_points);
   out.setSwap(value.swap);
+  out.setSwapLingerS(w.finite(value.swap_linger_s));
   out.setScoreHalfLifeS(w.finite(value.score_half_life_s));
   out.setKnownPeers(w.between(value.known_peers, 0, kMaximumKnownPeers));
   out.setKnownPeerEvents(w.between(value.known_peer_events, 0, kMaximumKnownPeerEvents));
@@ -120,6 +121,7 @@ void read(Reading& r, proto::BootController::Reader in, BootController& value) {
   value.hardened = in.getHardened();
   value.allow_private_points = in.getAllowPrivatePoints();
   value.swap = in.getSwap();
+  value.swap_linger_s = r.finite(in.getSwapLingerS());
   value.score_half_life_s = r.finite(in.getScoreHalfLifeS());
   value.known_peers = r.between(in.getKnownPeers(), 0, kMaximumKnownPeers);
   value.known_peer_events = r.between(in.getKnownPeerEvents(), 0, kMaximumKnownPeerEvents);
@@ -225,6 +227,7 @@ void write(Writing& w, proto::BootMaintainer::Builder out, const BootMaintainer&
   out.setHardened(value.hardened);
   out.setSwap(value.swap);
   out.setScoreHalfLifeS(w.finite(value.score_half_life_s));
+  w.points(out.initNameServers(w.packed_size(value.name_servers)), value.name_servers);
 }
 void read(Reading& r, proto::BootMaintainer::Reader in, BootMaintainer& value) {
   read(r, in.getCommon(), value.common);
@@ -248,6 +251,7 @@ void read(Reading& r, proto::BootMaintainer::Reader in, BootMaintainer& value) {
   value.hardened = in.getHardened();
   value.swap = in.getSwap();
   value.score_half_life_s = r.finite(in.getScoreHalfLifeS());
+  value.name_servers = r.points(in.getNameServers());
 }
 
 void write(Writing& w, proto::BootNursery::Builder out, const BootNursery& value) {

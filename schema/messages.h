@@ -76,8 +76,8 @@ struct ReconnectionSettings {
 };
 
 /// + fds: pool (writable), events (writable), counters (writable), live (read-only), control socket, application
-/// socket, state.db, state.db-wal, outward (read-only), lists (writable), history (writable), and, when known_peers is
-/// not 0, a sealed memfd of rows as schema/peer_rows.h has them
+/// socket, state.db, state.db-wal, outward (read-only), lists (writable), history (writable), AS map (read-only; empty
+/// without one), and, when known_peers is not 0, a sealed memfd of rows as schema/peer_rows.h has them
 struct BootController {
   BootCommon common;
   bool recovering = false;  ///< tables and channels of an earlier controller follow; else they are new
@@ -113,6 +113,7 @@ struct BootController {
   bool hardened = true;               ///< choice of neighbours
   bool allow_private_points = false;  ///< points that peers tell of may be private or loopback ones
   bool swap = true;
+  double swap_linger_s = 30;     ///< between two swaps, and for the answer to one
   double score_half_life_s = 0;  ///< 0: scores do not decay
   /// Of a peers.json, for a node that knows no peers yet: how many, and how many events of theirs.
   std::uint32_t known_peers = 0;
@@ -171,6 +172,7 @@ struct BootMaintainer {
   bool hardened = true;
   bool swap = true;
   double score_half_life_s = 0;
+  std::vector<Point> name_servers;  ///< asked for names; none: those of the machine
   bool operator==(const BootMaintainer&) const = default;
 };
 
@@ -360,7 +362,7 @@ using FromAcceptor = std::variant<Incoming, Refused>;
 // ---- controller <->
 // maintainer
 
-/// A configured peer's address, resolved.
+/// A configured peer's address, resolved. Not `trusted`: its name no longer has this address.
 struct KnownPoint {
   Point point;
   bool trusted = false;

@@ -77,6 +77,7 @@ struct BootController {
   scoreHalfLifeS @34 :Float64;
   knownPeers @35 :UInt32;
   knownPeerEvents @36 :UInt32;
+  swapLingerS @37 :Float64;
 }
 
 struct BootKeyholder {
@@ -142,6 +143,7 @@ struct BootMaintainer {
   hardened @17 :Bool;
   swap @18 :Bool;
   scoreHalfLifeS @19 :Float64;
+  nameServers @20 :Data;              # n * 18 bytes
 }
 
 struct BootNursery {

@@ -20,7 +20,7 @@ constexpr Nanoseconds kReapWait = 2 * kSecond;
 // Sweeps that are further apart than this mean that the controller itself was stopped for a while.
 constexpr Nanoseconds kAway = 3 * kSecond;
 
-PoolLimits limits_of(const schema::BootController& boot, const shm::PoolTable& table) {
+PoolLimits limits_of(const schema::BootController& boot, const shm::PoolTable& table, const AsMap& as_map) {
   return {.slots = table.slots(),
           .point_rows = table.points(),
           .peer_rows = table.peers(),
@@ -38,7 +38,8 @@ PoolLimits limits_of(const schema::BootController& boot, const shm::PoolTable& t
           .reconnection = boot.reconnection,
           .hardened = boot.hardened,
           .allow_private_points = boot.allow_private_points,
-          .score_half_life_s = boot.score_half_life_s};
+          .score_half_life_s = boot.score_half_life_s,
+          .as_map = as_map};
 }
 
 void wipe(schema::KeyProofDone& answer) {
@@ -55,9 +56,11 @@ Controller::Controller(ControllerParts parts)
       acl_(std::move(parts_.lists), {.greylist_ms = std::int64_t{parts_.boot.greylist_timeout_s} * 1000,
                                      .greylist_ipv6_length = parts_.boot.greylist_ipv6_length}),
       pool_(
-          limits_of(parts_.boot, parts_.pool_table), &parts_.pool_table, [this] { return random_(); }, &acl_),
+          limits_of(parts_.boot, parts_.pool_table, parts_.as_map), &parts_.pool_table, [this] { return random_(); },
+          &acl_),
       connections_(parts_.pool_table.slots()),
-      swaps_({.enabled = parts_.boot.swap}) {
+      swaps_({.enabled = parts_.boot.swap,
+              .linger = static_cast<Nanoseconds>(parts_.boot.swap_linger_s * static_cast<double>(kSecond))}) {
   supervisor_poll_ = service::Poll(loop_, parts_.supervisor.fd(), [this](int, int) { on_supervisor(); });
   control_poll_ = service::Poll(loop_, parts_.control_listener.get(), [this](int, int) { on_control_listener(); });
   application_poll_ =
@@ -319,7 +322,11 @@ void Controller::on_maintainer() {
   if (!message) return;
   auto& channel = services_.at(Role::kMaintainer);
   if (const auto* known = std::get_if<schema::KnownPoint>(&*message)) {
-    pool_.configure(known->point, known->expected_peer_id, now());
+    if (known->trusted) {
+      pool_.configure(known->point, known->expected_peer_id, now());
+    } else {
+      pool_.deconfigure(known->point);
+    }
     wake_maintainer();
   } else if (const auto* discovered = std::get_if<schema::Discovered>(&*message)) {
     if (pool_.hear_on_lan(discovered->point, now())) wake_maintainer();

@@ -34,6 +34,8 @@ struct ControllerParts {
   shm::ListsWriter lists;
   shm::HistoryTable history;
   UniqueFd known_peers;  ///< rows of a peers.json, when boot.known_peers is not 0
+  shm::Mapping as_map_memory;  ///< of as_map
+  AsMap as_map;
   UniqueFd control_listener;
   UniqueFd application_listener;
   Store* store = nullptr;  ///< open once the controller runs; outlives it

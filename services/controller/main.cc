@@ -30,11 +30,27 @@ Result<void> take_over_state(Store& store, Controller& controller) {
   return opened;
 }
 
+struct MappedAsMap {
+  shm::Mapping memory;
+  AsMap map;
+};
+
+Result<MappedAsMap> map_as_map(int fd) {
+  const auto size = shm::segment_size(fd);
+  if (!size) return size.error();
+  if (const auto sealed = shm::check_segment(fd, *size, shm::kConstantSeals); !sealed) return sealed.error();
+  auto memory = shm::Mapping::map(fd, shm::Access::kReadOnly, 0, static_cast<std::size_t>(*size));
+  if (!memory) return memory.error();
+  auto map = AsMap::view({memory->data(), memory->size()});
+  if (!map) return map.error();
+  return MappedAsMap{std::move(*memory), std::move(*map)};
+}
+
 int run() {
   // A limit of file size is an error of the store, not the end of the process.
   ::signal(SIGXFSZ, SIG_IGN);
   auto start = service::begin<schema::BootController>(Role::kController);
-  if (start.descriptors.size() != (start.boot.known_peers == 0 ? 11 : 12))
+  if (start.descriptors.size() != (start.boot.known_peers == 0 ? 12 : 13))
     throw std::runtime_error("the boot message lacks descriptors");
   auto& given = start.descriptors;
   auto pool = shm::PoolTable::map(given[0].get(), shm::Access::kReadWrite);
@@ -45,12 +61,14 @@ int run() {
   auto lists = shm::ListsWriter::map(given[9].get());
   auto history = pool ? shm::HistoryTable::map(given[10].get(), shm::Access::kReadWrite, pool->points(), pool->peers())
                       : Result<shm::HistoryTable>(pool.error());
+  auto as_map = map_as_map(given[11].get());
   // One channel for each connection, and what a hand-over holds for a moment.
   auto files = raise_open_file_limit(start.boot.common.slots * 2 + 256);
   for (const Error* error :
        {pool ? nullptr : &pool.error(), events ? nullptr : &events.error(), counters ? nullptr : &counters.error(),
         live ? nullptr : &live.error(), outward ? nullptr : &outward.error(), lists ? nullptr : &lists.error(),
-        history ? nullptr : &history.error(), files ? nullptr : &files.error()}) {
+         history ? nullptr : &history.error(), as_map ? nullptr : &as_map.error(),
+         files ? nullptr : &files.error()}) {
     if (error == nullptr) continue;
     service::fail(start.supervisor, error->text);
     return 1;
@@ -65,8 +83,10 @@ int run() {
                         .live = std::move(*live),
                         .outward = std::move(*outward),
                         .lists = std::move(*lists),
-                        .history = std::move(*history),
-                        .known_peers = given.size() > 11 ? std::move(given[11]) : UniqueFd(),
+                         .history = std::move(*history),
+                         .known_peers = given.size() > 12 ? std::move(given[12]) : UniqueFd(),
+                         .as_map_memory = std::move(as_map->memory),
+                         .as_map = std::move(as_map->map),
                         .control_listener = std::move(given[4]),
                         .application_listener = std::move(given[5]),
                         .store = &store};

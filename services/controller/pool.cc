@@ -803,6 +803,17 @@ void Pool::configure(const Point& point, std::optional<PeerId> expected, Now now
   publish(point, *known);
 }
 
+void Pool::deconfigure(const Point& point) {
+  KnownPoint* known = find_point(point);
+  if (known == nullptr || !known->trusted) return;
+  known->trusted = false;
+  known->expected_peer_id.reset();
+  publish(point, *known);
+  for (SlotId i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].state != shm::SlotState::kFree && slots_[i].point == point) publish(i);
+  }
+}
+
 Reason Pool::request(const Point& point, Now now) {
   if (is_own(point)) return Reason::kMyself;
   if (standing(point.address) == Standing::kBanned) return Reason::kPointBanned;

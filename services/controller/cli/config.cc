@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <filesystem>
 #include <set>
 
 #include "base/address.h"
+#include "schema/messages.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/setting_table.h"
 #include "services/controller/cli/status.h"
@@ -21,6 +23,7 @@ using Json = nlohmann::json;
 
 constexpr std::uint16_t kDefaultPort = 9732;
 constexpr std::size_t kMaximumListenAddresses = 4;  // as many as the table `processes` shows
+constexpr std::size_t kMaximumNameServers = 8;
 constexpr std::string_view kMainnet = "TEZOS_MAINNET";
 constexpr std::array<std::string_view, 3> kMainnetBootstrap = {"boot.tzinit.org", "boot.tzboot.net", "boot.tzbeta.net"};
 
@@ -206,6 +209,16 @@ Result<Json> parse(std::string_view text, const std::string& file) {
   return root;
 }
 
+/// What a person types is meant from where that person is; what stands in a file must not depend on it.
+std::vector<std::string> absolute_paths(std::vector<std::string> texts) {
+  for (std::string& text : texts) {
+    std::error_code error;
+    const auto absolute = std::filesystem::absolute(text, error);
+    if (!text.empty() && !error) text = absolute.lexically_normal().string();
+  }
+  return texts;
+}
+
 void derive(Values& layer, std::string_view name, Json value, const Value& from) {
   layer.try_emplace(std::string(name), Value{std::move(value), from.source, from.origin});
 }
@@ -240,6 +253,7 @@ Values defaults() {
   set("chain-name", plain.chain_name);
   set("db-versions", plain.distributed_db_versions);
   set("peer", Json::array());
+  set("name-server", Json::array());
   set("no-bootstrap-peers", false);
   set("min-connections", plain.minimum_connections);
   set("expected-connections", plain.expected_connections);
@@ -264,9 +278,11 @@ Values defaults() {
   set("discovery-addr", nullptr);
   set("disable-p2p-maintenance", !plain.maintenance);
   set("peer-selection", "hardened");
+  set("as-map", plain.as_map_file);
   set("allow-private-points", plain.allow_private_points);
   set("score-half-life", plain.score_half_life_s);
   set("disable-p2p-swap", !plain.swap);
+  set("swap-linger", plain.swap_linger_s);
   set("maintenance-idle-time", plain.maintenance_idle_time_s);
   set("authentication-timeout", plain.authentication_timeout_s);
   set("connection-timeout", plain.connection_timeout_s);
@@ -460,7 +476,7 @@ Result<Values> values_from_options(const OptionTexts& options) {
     const SettingInfo* info = find_setting(name);
     const std::string origin = "--" + name;
     if (info == nullptr || !info->option) return usage_error(origin + ": not an option");
-    auto value = value_from_texts(*info, texts);
+    auto value = value_from_texts(*info, name == "as-map" ? absolute_paths(texts) : texts);
     if (!value) return usage_error(origin + ": " + value.error().text);
     if (info->use == SettingUse::kLater) return failure("--" + later_text(*info));
     values.emplace(name, Value{std::move(*value), Source::kOption, origin});
@@ -514,7 +530,9 @@ Result<Configuration> combine(const std::string& data_dir, const Values& file, c
     if (!target) return target.error();
     settings.discovery = *target;
   }
-  settings.swap = !get("disable-p2p-swap").get<bool>();
+  settings.swap = !get("disable-p2p-swap").get<bool>() && !get("swap-linger").is_null();
+  if (!get("swap-linger").is_null()) settings.swap_linger_s = get("swap-linger").get<double>();
+  settings.as_map_file = get("as-map").get<std::string>();
   settings.hardened = get("peer-selection") == "hardened";
   settings.allow_private_points = get("allow-private-points").get<bool>();
   settings.score_half_life_s = get("score-half-life").get<double>();
@@ -567,6 +585,20 @@ Result<Configuration> combine(const std::string& data_dir, const Values& file, c
   for (const char* list : {"bootstrap-peers", "peer"}) {
     for (const Json& text : get(list)) settings.peers.push_back(peer_setting(text.get<std::string>()));
   }
+
+  if (settings.peers.size() > schema::kMaximumConfiguredPeers) {
+    return failure(std::to_string(settings.peers.size()) +
+                   " peers are configured (bootstrap-peers and peer); at most " +
+                   std::to_string(schema::kMaximumConfiguredPeers) + " may be");
+  }
+  const Value& servers = values.find("name-server")->second;
+  if (servers.value.size() > kMaximumNameServers) {
+    return Error{servers.source == Source::kOption ? ErrorCode::kInvalid : ErrorCode::kRefused,
+                 servers.origin + ": " + std::to_string(servers.value.size()) + " name servers; at most " +
+                     std::to_string(kMaximumNameServers) + " are allowed"};
+  }
+  for (const Json& text : servers.value)
+    settings.name_servers.push_back(parse_point(text.get<std::string>(), kNameServerPort).value());
 
   if (!settings.maintenance)
     configuration.notes.push_back("maintenance is off: nothing keeps the number of connections in bounds");

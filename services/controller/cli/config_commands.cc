@@ -1,5 +1,6 @@
 #include "services/controller/cli/config_commands.h"
 
+#include "base/as_map.h"
 #include "services/controller/cli/config.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/output.h"
@@ -53,6 +54,9 @@ int run_config_show(const Arguments& arguments) {
 int run_config_validate(const Arguments& arguments) {
   const auto configuration = load_configuration(arguments.data_dir, arguments.settings);
   if (!configuration) return fail(configuration.error());
+  if (const std::string& as_map = configuration->settings.as_map_file; !as_map.empty()) {
+    if (const auto read = AsMap::load(as_map); !read) return fail(read.error());
+  }
   const std::string path = configuration_path(arguments.data_dir);
   const bool present = exists(path);
   if (arguments.json) {

@@ -26,6 +26,7 @@ constexpr double kYear = 365 * kDay;
 constexpr double kInt31 = 1073741823;
 constexpr std::size_t kListLimit = 256;
 constexpr std::size_t kChainNameLimit = 128;
+constexpr std::size_t kPathLimit = 4000;
 
 std::optional<std::string> check_listen(const std::string& text) {
   // Octez takes a port alone for all addresses.
@@ -45,6 +46,20 @@ std::optional<std::string> check_peer(const std::string& text) {
 std::optional<std::string> check_discovery(const std::string& text) {
   const auto target = parse_discovery(text);
   return target ? std::nullopt : std::optional(target.error().text);
+}
+
+std::optional<std::string> check_name_server(const std::string& text) {
+  const auto point = parse_point(text, kNameServerPort);
+  if (point && point->port != 0 && !is_unspecified(point->address)) return std::nullopt;
+  return in_quotes(text) + " is not a literal address, with or without a port; write 192.0.2.53 or [2001:db8::53]:53";
+}
+
+std::optional<std::string> check_file(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  if (text.size() > kPathLimit) return "more than " + std::to_string(kPathLimit) + " bytes";
+  if (text.front() != '/' || text.find('\0') != std::string::npos)
+    return in_quotes(text) + " is not the absolute path of a file";
+  return std::nullopt;
 }
 
 std::optional<std::string> check_chain_name(const std::string& text) {
@@ -123,6 +138,12 @@ const std::array kSettings = {
                 .option = false,
                 .description = "Peers to find the network by; all become trusted",
                 .check = check_peer},
+    SettingInfo{.name = "name-server",
+                .kind = kTexts,
+                .value_name = "ADDR[:PORT]",
+                .description =
+                    "Asked for the names among the peers, instead of the machine's name servers; repeatable, up to 8",
+                .check = check_name_server},
     SettingInfo{.name = "no-bootstrap-peers",
                 .kind = kFlag,
                 .description = "Leave the configured and built-in bootstrap peers out"},
@@ -284,6 +305,12 @@ const std::array kSettings = {
         .value_name = "hardened|octez",
         .description = "How neighbours are chosen: so that an attacker cannot easily be all of them, or as in Octez",
         .check = check_peer_selection},
+    SettingInfo{.name = "as-map",
+                .kind = kText,
+                .value_name = "FILE",
+                .description = "Which autonomous system announces which prefix, a line \"PREFIX ASN\" each: neighbours "
+                               "are spread over these instead of over /16 and /32 prefixes",
+                .check = check_file},
     SettingInfo{.name = "allow-private-points",
                 .kind = kFlag,
                 .description = "Dial private and loopback addresses that peers tell of, also when listening on none"},
@@ -294,6 +321,15 @@ const std::array kSettings = {
         .value_name = "S",
         .description = "Seconds after which half of what the application thinks of a peer is left; 0: all stays"},
     SettingInfo{.name = "disable-p2p-swap", .kind = kFlag, .description = "Never exchange a neighbour for another"},
+    SettingInfo{
+        .name = "swap-linger",
+        .octez = "/p2p/limits/swap-linger",
+        .kind = kNumber,
+        .high = kYear,
+        .above_low = true,
+        .nullable = true,
+        .value_name = "S",
+        .description = "Seconds between two exchanges that are agreed to, and for the answer to one that was proposed"},
     SettingInfo{.name = "maintenance-idle-time",
                 .octez = "/p2p/limits/maintenance-idle-time",
                 .kind = kNumber,
@@ -476,14 +512,6 @@ const std::array kSettings = {
                 .use = kNoEffect,
                 .option = false,
                 .high = kYear},
-    SettingInfo{.name = "swap-linger",
-                .octez = "/p2p/limits/swap-linger",
-                .kind = kNumber,
-                .use = kNoEffect,
-                .option = false,
-                .high = kYear,
-                .above_low = true,
-                .nullable = true},
     SettingInfo{.name = "binary-chunks-size",
                 .octez = "/p2p/limits/binary-chunks-size",
                 .kind = kInteger,

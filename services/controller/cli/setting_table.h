@@ -60,6 +60,9 @@ Result<nlohmann::json> check_value(const SettingInfo& info, const nlohmann::json
 /// The same for what stands behind an option; `texts` has one element for each time that it was given, none for a flag.
 Result<nlohmann::json> value_from_texts(const SettingInfo& info, const std::vector<std::string>& texts);
 
+/// Of a name server that is named without one.
+inline constexpr std::uint16_t kNameServerPort = 53;
+
 /// Strict: the whole text is one finite number, or one integer without sign.
 std::optional<double> parse_number(std::string_view text);
 std::optional<std::uint64_t> parse_integer(std::string_view text);

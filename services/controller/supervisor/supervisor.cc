@@ -26,6 +26,7 @@
 
 #include "base/address.h"
 #include "base/address_group.h"
+#include "base/as_map.h"
 #include "base/clock.h"
 #include "base/exit_codes.h"
 #include "base/log.h"
@@ -181,6 +182,7 @@ class Supervisor {
   };
 
   // before the services
+  void read_as_map();
   void take_directory();
   void open_identity();
   void check_limits();
@@ -242,6 +244,7 @@ class Supervisor {
   sandbox::WorkersGroup workers_group_;
   int user_namespace_error_ = 0;
   Segment processes_segment_, pool_, live_, events_, counters_, taken_, outward_, lists_, history_;
+  UniqueFd as_map_;  ///< read-only
   std::optional<shm::ProcessesTable> processes_;
   std::optional<service::Loop> loop_;
   service::Timer ping_timer_;
@@ -269,6 +272,14 @@ class Supervisor {
 };
 
 // ---- before the services
+
+// Into memory that nobody can change, for one controller after the other.
+void Supervisor::read_as_map() {
+  const std::string& file = settings_.as_map_file;
+  const AsMap map = require(file.empty() ? AsMap::parse("") : AsMap::load(file));
+  as_map_ = keep(require(shm::make_constant_segment("bulkhead-as-map", map.flat()))).readable;
+  if (!file.empty()) log_info("the AS map has " + std::to_string(map.size()) + " prefixes: " + file);
+}
 
 void Supervisor::take_directory() {
   const std::string& dir = settings_.data_dir;
@@ -527,6 +538,7 @@ void Supervisor::boot(Role role) {
       message.hardened = settings_.hardened;
       message.swap = settings_.swap;
       message.score_half_life_s = settings_.score_half_life_s;
+      message.name_servers = settings_.name_servers;
       for (const auto& peer : settings_.peers) message.peers.push_back({peer.host, peer.port, peer.expected_peer_id});
       message.own_points = listening_;
       if (listening_.size() == 1 && !is_unspecified(first.address)) message.source_address = first.address;
@@ -577,6 +589,7 @@ void Supervisor::boot_controller(Service& controller) {
         return !is_unspecified(point.address) && !is_routable(point.address);
       });
   message.swap = s.swap;
+  message.swap_linger_s = s.swap_linger_s;
   message.score_half_life_s = s.score_half_life_s;
   message.disable_peer_discovery = s.disable_peer_discovery;
   message.known_points_maximum = s.known_points_maximum;
@@ -595,7 +608,7 @@ void Supervisor::boot_controller(Service& controller) {
   std::vector<UniqueFd> given;
   for (const int fd : {pool_.writable.get(), events_.writable.get(), counters_.writable.get(), live_.readable.get(),
                        control_listener_.get(), application_listener_.get(), state_.database.get(), state_.log.get(),
-                       outward_.readable.get(), lists_.writable.get(), history_.writable.get()}) {
+                       outward_.readable.get(), lists_.writable.get(), history_.writable.get(), as_map_.get()}) {
     given.push_back(copy(fd));
   }
   if (peers_file_.peers != 0) {
@@ -1052,6 +1065,7 @@ int Supervisor::run() {
   try {
     tcp_ = require(
         service::tcp_settings(std::getenv(service::kUserTimeoutVariable), std::getenv(service::kKeepaliveVariable)));
+    read_as_map();
     take_directory();
     check_limits();
     bind_all();

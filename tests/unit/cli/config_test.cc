@@ -127,7 +127,7 @@ TEST(Configuration, ReadsTheSectionOfOctezAsItIs) {
         "max-download-speed": null, "read-buffer-size": 16384, "read-queue-size": null, "write-queue-size": 1,
         "incoming-app-message-queue-size": 1, "incoming-message-queue-size": 1, "outgoing-message-queue-size": 1,
         "max_known_points": [40, 30], "max_known_peer_ids": [50, 20], "peer_greylist_size": 1023,
-        "ip_greylist_size_in_kilobytes": 2048, "ip_greylist_cleanup_delay": 86400, "swap-linger": 30, "binary-chunks-size": 64
+        "ip_greylist_size_in_kilobytes": 2048, "ip_greylist_cleanup_delay": 86400, "swap-linger": 12.5, "binary-chunks-size": 64
       }
     }})");
   ASSERT_TRUE(configuration) << configuration.error().text;
@@ -150,6 +150,8 @@ TEST(Configuration, ReadsTheSectionOfOctezAsItIs) {
   EXPECT_EQ(settings.connection_timeout_s, 7);
   EXPECT_EQ(settings.authentication_timeout_s, 2.5);
   EXPECT_EQ(settings.maintenance_idle_time_s, 9);
+  EXPECT_TRUE(settings.swap);
+  EXPECT_EQ(settings.swap_linger_s, 12.5);
   EXPECT_EQ(settings.minimum_connections, 3U);
   EXPECT_EQ(settings.expected_connections, 4U);
   EXPECT_EQ(settings.maximum_connections, 5U);
@@ -159,7 +161,7 @@ TEST(Configuration, ReadsTheSectionOfOctezAsItIs) {
   EXPECT_EQ(settings.known_points_target, 30U);
   EXPECT_EQ(settings.known_peers_maximum, 50U);
   EXPECT_EQ(settings.known_peers_target, 20U);
-  EXPECT_EQ(configuration->notes.size(), 15U) << "what has no effect here is noted";
+  EXPECT_EQ(configuration->notes.size(), 14U) << "what has no effect here is noted";
 }
 
 TEST(Configuration, DoesNotFollowOctezInItsSurprisesAboutAbsentLimits) {
@@ -190,6 +192,45 @@ TEST(Configuration, TakesTheOptionsNamesInItsOwnSection) {
   EXPECT_EQ(settings.sandbox, SandboxLevel::kOff);
   EXPECT_EQ(settings.log_level, LogLevel::kDebug);
   EXPECT_TRUE(settings.log_json);
+}
+
+TEST(Configuration, SwitchesSwapsOffByANullAsOctezDoes) {
+  EXPECT_TRUE(settings_of("{}").swap);
+  EXPECT_EQ(settings_of("{}").swap_linger_s, 30);
+  EXPECT_FALSE(settings_of(R"({"p2p": {"limits": {"swap-linger": null}}})").swap);
+  EXPECT_EQ(settings_of("{}", {{"swap-linger", {"7"}}}).swap_linger_s, 7);
+  EXPECT_FALSE(settings_of("{}", {{"swap-linger", {"7"}}, {"disable-p2p-swap", {}}}).swap);
+  EXPECT_FALSE(configure(R"({"p2p": {"limits": {"swap-linger": 0}}})"));
+}
+
+TEST(Configuration, TakesNameServersWithOrWithoutAPort) {
+  const Settings settings = settings_of(R"({"bulkhead": {"name-server": "192.0.2.53"}})");
+  ASSERT_EQ(settings.name_servers.size(), 1U);
+  EXPECT_EQ(to_text(settings.name_servers[0]), "192.0.2.53:53");
+  EXPECT_EQ(to_text(settings_of("{}", {{"name-server", {"[::1]:5353"}}}).name_servers.at(0)), "[::1]:5353");
+  for (const char* bad : {"ns.example", "192.0.2.53:0", "0.0.0.0", ""}) {
+    EXPECT_FALSE(values_from_options({{"name-server", {bad}}})) << bad;
+  }
+  const std::vector<std::string> nine(9, "192.0.2.53");
+  EXPECT_FALSE(combine("/d", {}, *values_from_options({{"name-server", nine}})));
+}
+
+TEST(Configuration, TakesThePathOfAnAsMapFromWhereItIsTyped) {
+  EXPECT_EQ(settings_of("{}").as_map_file, "");
+  EXPECT_EQ(settings_of(R"({"bulkhead": {"as-map": "/etc/as.map"}})").as_map_file, "/etc/as.map");
+  EXPECT_EQ(settings_of("{}", {{"as-map", {"maps/../as.map"}}}).as_map_file,
+            (std::filesystem::current_path() / "as.map").string());
+  EXPECT_FALSE(configure(R"({"bulkhead": {"as-map": "as.map"}})")) << "a file would mean another one elsewhere";
+}
+
+TEST(Configuration, TakesNoMorePeersThanTheMaintainerDoes) {
+  std::vector<std::string> peers;
+  for (int i = 0; i < 129; ++i) peers.push_back("n" + std::to_string(i) + ".example");
+  const auto configuration = combine("/d", {}, *values_from_options({{"peer", peers}, {"no-bootstrap-peers", {}}}));
+  ASSERT_FALSE(configuration);
+  EXPECT_NE(configuration.error().text.find("at most 128"), std::string::npos) << configuration.error().text;
+  peers.pop_back();
+  EXPECT_TRUE(combine("/d", {}, *values_from_options({{"peer", peers}, {"no-bootstrap-peers", {}}})));
 }
 
 TEST(Configuration, TakesTheLimitsOfTheFrontDoor) {

@@ -142,6 +142,7 @@ TEST(DecodeBounds, HoldForTheSupervisorsMessages) {
   EXPECT_FINITE(FromSupervisor, BootController, getReconnection().setInitialDelayS(value));
   EXPECT_FINITE(FromSupervisor, BootController, getReconnection().setDisconnectionDelayS(value));
   EXPECT_FINITE(FromSupervisor, BootController, getReconnection().setIncreaseCapS(value));
+  EXPECT_FINITE(FromSupervisor, BootController, setSwapLingerS(value));
   EXPECT_RANGE(FromSupervisor, BootController, std::uint32_t, getCommon().setSandbox(value), 2, 3,
                "a number out of range");
   EXPECT_RANGE(FromSupervisor, BootController, std::uint32_t, setKnownPeers(value), kMaximumKnownPeers,
@@ -168,6 +169,7 @@ TEST(DecodeBounds, HoldForTheSupervisorsMessages) {
   EXPECT_POINTS(FromSupervisor, BootMaintainer, setOwnPoints(value));
   EXPECT_KEY(FromSupervisor, BootMaintainer, setOwnPeerId(value), 16);
   EXPECT_POINT(FromSupervisor, BootMaintainer, setDiscovery(value));
+  EXPECT_POINTS(FromSupervisor, BootMaintainer, setNameServers(value));
   EXPECT_FINITE(FromSupervisor, BootMaintainer, setMaintenanceIdleTimeS(value));
 
   EXPECT_RANGE(FromSupervisor, ServiceChannel, std::uint8_t, setRole(value), 7, 8, "an unknown enumerator");

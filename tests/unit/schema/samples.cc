@@ -103,6 +103,7 @@ std::vector<FromSupervisor> largest() {
   controller.hardened = false;
   controller.allow_private_points = true;
   controller.swap = false;
+  controller.swap_linger_s = fill.fraction();
   controller.score_half_life_s = fill.fraction();
   controller.known_peers = kMaximumKnownPeers;
   controller.known_peer_events = kMaximumKnownPeerEvents;
@@ -148,6 +149,7 @@ std::vector<FromSupervisor> largest() {
   maintainer.discovery = fill.point();
   maintainer.hardened = false;
   maintainer.swap = false;
+  maintainer.name_servers = fill.points();
   maintainer.score_half_life_s = fill.fraction();
   for (std::size_t i = 0; i < kMaximumConfiguredPeers; ++i) {
     maintainer.peers.push_back({fill.text(kMaximumHost), fill.number<std::uint16_t>(), fill.array<16>()});

@@ -374,6 +374,18 @@ TEST(Decision, RecordsWhetherThePeerIsPrivateEvenWhenItRefuses) {
   EXPECT_FALSE(node.pool->find_point(kA)->known_public);
 }
 
+TEST(Point, ThatIsConfiguredNoMoreIsOneAmongOthers) {
+  Node node;
+  node.pool->configure(kA, peer_id(1), at(node.now));
+  node.pool->configure(kB, std::nullopt, at(node.now));
+  node.pool->deconfigure(kA);
+  node.pool->deconfigure(point("192.0.2.77:9732"));
+  ASSERT_NE(node.pool->find_point(kA), nullptr);
+  EXPECT_FALSE(node.pool->trusted(kA, *node.pool->find_point(kA)));
+  EXPECT_FALSE(node.pool->find_point(kA)->expected_peer_id);
+  EXPECT_TRUE(node.pool->trusted(kB, *node.pool->find_point(kB)));
+}
+
 TEST(Decision, GivesNoPointsWithoutPeerDiscovery) {
   auto with = limits();
   with.disable_peer_discovery = true;

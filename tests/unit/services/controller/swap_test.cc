@@ -104,6 +104,23 @@ TEST_F(SwapTest, ForgetsTheRequestWithTheConnection) {
   EXPECT_FALSE(acknowledged(offer->to, kNew));
 }
 
+TEST_F(SwapTest, LingersAsLongAsItIsTold) {
+  swaps = Swaps({.linger = 5 * kSecond});
+  const auto one = neighbour(1);
+  neighbour(2);
+  ASSERT_TRUE(requested(one, kNew));
+  swaps.succeeded(at(node.now));
+  pass(4);
+  EXPECT_FALSE(requested(one, numbered(501)));
+  pass(1);
+  EXPECT_TRUE(requested(one, numbered(501)));
+  pass(10);
+  const auto offer = propose();
+  ASSERT_TRUE(offer);
+  pass(6);
+  EXPECT_FALSE(acknowledged(offer->to, numbered(502))) << "too late";
+}
+
 TEST_F(SwapTest, AnswersAgainOnlyAfterTheLinger) {
   const auto one = neighbour(1);
   neighbour(2);
