@@ -10,9 +10,8 @@ namespace {
 
 // How long the pool's table may take to show what was just dialled.
 constexpr Nanoseconds kTableLag = 500 * kMillisecond;
-// Addresses behind a configured name change now and then.
-constexpr std::uint64_t kRefreshMs = 10 * 60 * 1000;
-constexpr std::uint64_t kMaximumRetryMs = 60 * 1000;
+// What the channel to the controller had no room for is told again after this.
+constexpr Nanoseconds kTellAgain = kSecond;
 // Two nodes that start at once would dial each other at once, and both refuse: each waits a little, at random.
 constexpr std::uint64_t kJitterMs = 150;
 // Never sleep without end: a wake-up may have been lost with a full channel.
@@ -38,16 +37,15 @@ Maintainer::Maintainer(MaintainerParts parts)
     : parts_(std::move(parts)),
       dialer_(loop_, parts_.boot.source_address, parts_.boot.tcp,
               [this](Dialer::Outcome outcome) { on_outcome(std::move(outcome)); }),
-      resolver_(loop_),
+      resolver_(loop_, {.servers = parts_.boot.name_servers}),
       random_(std::random_device{}()),
+      names_(parts_.boot.peers, [this] { return random_(); }),
       maintenance_(settings_of(parts_.boot), [this] { return random_(); }) {
   supervisor_poll_ = service::Poll(loop_, parts_.supervisor.fd(), [this](int, int) { on_supervisor(); });
   controller_poll_ = service::Poll(loop_, parts_.controller.fd(), [this](int, int) { on_controller(); });
   look_timer_ = service::Timer(loop_, [this] { look(); });
-  resolve_timer_ = service::Timer(loop_, [this] { resolve_all(false); });
-  refresh_timer_ = service::Timer(loop_, [this] { resolve_all(true); });
+  names_timer_ = service::Timer(loop_, [this] { look_up_names(); });
   for (const auto& peer : parts_.boot.peers) {
-    configured_.push_back({peer});
     if (!parse_address(peer.host)) resolver_.remember(peer.host);
   }
   if (parts_.discovery) {
@@ -60,8 +58,7 @@ Maintainer::Maintainer(MaintainerParts parts)
 int Maintainer::run() {
   supervisor_poll_.watch(UV_READABLE);
   controller_poll_.watch(UV_READABLE);
-  refresh_timer_.every(kRefreshMs);
-  resolve_all(true);
+  look_up_names();
   if (discovery_) discovery_->start();
   look_soon(random_() % kJitterMs);
   loop_.run();
@@ -102,36 +99,37 @@ bool Maintainer::tell(const schema::FromMaintainer& message, std::span<const int
   return parts_.controller.send(message, descriptors).ok();
 }
 
-void Maintainer::resolve_all(bool again) {
-  for (std::size_t i = 0; i < configured_.size(); ++i) {
-    if (again || !configured_[i].resolved) resolve(i);
+void Maintainer::look_up_names() {
+  for (const auto& name : names_.due(monotonic_now())) {
+    resolver_.resolve(name, [this, name](const NameAnswer& answer) { answered(name, answer); });
   }
+  tell_names();
 }
 
-void Maintainer::resolve(std::size_t index) {
-  const auto& peer = configured_[index].peer;
-  if (const auto literal = parse_address(peer.host)) {
-    found(index, {*literal});
-    return;
-  }
-  resolver_.resolve(peer.host, [this, index](const std::vector<Address>& addresses) { found(index, addresses); });
+void Maintainer::answered(const std::string& name, const NameAnswer& answer) {
+  const Names::Outcome outcome = names_.answered(name, answer, monotonic_now());
+  const bool failed = outcome == Names::Outcome::kFailed || outcome == Names::Outcome::kStillFailed;
+  if (failed) parts_.counters.count(Reason::kNameNotResolved);
+  if (outcome == Names::Outcome::kFailed)
+    log_warning("cannot resolve the configured peer " + name + "; trying again, with pauses of up to 5 minutes");
+  if (outcome == Names::Outcome::kWellAgain) log_notice("the configured peer " + name + " is resolved again");
+  names_timer_.once(0);
 }
 
-void Maintainer::found(std::size_t index, const std::vector<Address>& addresses) {
-  Configured& configured = configured_[index];
-  bool told = !addresses.empty();
-  for (const auto& address : addresses) {
-    told = tell(schema::KnownPoint{{address, configured.peer.port}, true, configured.peer.expected_peer_id}) && told;
+void Maintainer::tell_names() {
+  bool told_some = false;
+  bool all = true;
+  for (const auto& change : names_.untold()) {
+    all = tell(schema::KnownPoint{change.point, change.configured, change.expected_peer_id});
+    if (!all) break;
+    names_.told(change);
+    told_some = true;
   }
-  configured.resolved = told;
-  if (told) {
-    look_soon(random_() % kJitterMs + 50);
-    return;
-  }
-  parts_.counters.count(Reason::kNameNotResolved);
-  log_warning("cannot resolve the configured peer " + configured.peer.host + "; trying again");
-  if (!resolve_timer_.active()) resolve_timer_.once(configured.retry_ms);
-  configured.retry_ms = std::min(configured.retry_ms * 2, kMaximumRetryMs);
+  if (told_some) look_soon(random_() % kJitterMs + 50);
+  const Nanoseconds now = monotonic_now();
+  auto next = names_.next();
+  if (!all) next = std::min(next.value_or(now + kTellAgain), now + kTellAgain);
+  if (next) names_timer_.once(*next > now ? (*next - now) / kMillisecond + 1 : 0);
 }
 
 void Maintainer::look_soon(std::uint64_t after_ms) {

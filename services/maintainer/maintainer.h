@@ -10,6 +10,7 @@
 #include "services/maintainer/dialer.h"
 #include "services/maintainer/discovery.h"
 #include "services/maintainer/maintenance.h"
+#include "services/maintainer/names.h"
 #include "services/maintainer/resolver.h"
 #include "shm/tables.h"
 
@@ -33,17 +34,11 @@ class Maintainer {
   schema::Channel& supervisor() { return parts_.supervisor; }
 
  private:
-  struct Configured {
-    schema::ConfiguredPeer peer;
-    bool resolved = false;
-    std::uint64_t retry_ms = 1000;
-  };
-
   void on_supervisor();
   void on_controller();
-  void resolve_all(bool again);
-  void resolve(std::size_t index);
-  void found(std::size_t index, const std::vector<Address>& addresses);
+  void look_up_names();
+  void answered(const std::string& name, const NameAnswer& answer);
+  void tell_names();
   void look();
   void look_soon(std::uint64_t after_ms);
   void begin_dial(std::uint64_t id, const Point& point, std::uint64_t timeout_ms, bool feeler = false);
@@ -55,13 +50,12 @@ class Maintainer {
   service::Poll supervisor_poll_;
   service::Poll controller_poll_;
   service::Timer look_timer_;
-  service::Timer resolve_timer_;
-  service::Timer refresh_timer_;
+  service::Timer names_timer_;
   Dialer dialer_;
   Resolver resolver_;
-  std::vector<Configured> configured_;
   std::map<Point, Nanoseconds> busy_;  ///< dialled by this process: until when the table may not show it yet
   std::mt19937_64 random_;
+  Names names_;
   Maintenance maintenance_;
   std::optional<LanDiscovery> discovery_;
   std::uint64_t next_id_ = 1;

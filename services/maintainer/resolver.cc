@@ -14,15 +14,15 @@
 
 namespace bulkhead::maintainer {
 
-Resolver::Resolver(service::Loop& loop) : loop_(loop) {
+Resolver::Resolver(service::Loop& loop, const ResolverSettings& settings) : loop_(loop) {
   if (const int status = ares_library_init(ARES_LIB_INIT_ALL); status != ARES_SUCCESS) {
     throw std::runtime_error(std::string("cannot start the resolver: ") + ares_strerror(status));
   }
   ares_options options{};
   options.sock_state_cb = on_socket_state;
   options.sock_state_cb_data = this;
-  options.timeout = 2000;
-  options.tries = 3;
+  options.timeout = settings.timeout_ms;
+  options.tries = settings.tries;
   // Name servers alone: once confined, this process can read no file. What /etc/hosts says is taken up before, in
   // remember().
   char lookups[] = "b";
@@ -32,10 +32,26 @@ Resolver::Resolver(service::Loop& loop) : loop_(loop) {
       status != ARES_SUCCESS) {
     throw std::runtime_error(std::string("cannot start the resolver: ") + ares_strerror(status));
   }
+  if (!settings.servers.empty()) use_servers(settings.servers);
   timer_ = service::Timer(loop_, [this] {
     ares_process_fd(channel_, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
     arm();
   });
+}
+
+void Resolver::use_servers(const std::vector<Point>& servers) {
+  std::vector<ares_addr_port_node> nodes(servers.size());
+  for (std::size_t i = 0; i < servers.size(); ++i) {
+    ares_addr_port_node& node = nodes[i];
+    const bool ipv4 = is_ipv4(servers[i].address);
+    node.next = i + 1 < nodes.size() ? &nodes[i + 1] : nullptr;
+    node.family = ipv4 ? AF_INET : AF_INET6;
+    node.udp_port = node.tcp_port = servers[i].port;
+    std::memcpy(&node.addr, servers[i].address.bytes.data() + (ipv4 ? 12 : 0), ipv4 ? 4 : 16);
+  }
+  if (const int status = ares_set_servers_ports(channel_, nodes.data()); status != ARES_SUCCESS) {
+    throw std::runtime_error(std::string("cannot use the configured name servers: ") + ares_strerror(status));
+  }
 }
 
 Resolver::~Resolver() {
@@ -62,13 +78,16 @@ void Resolver::remember(const std::string& name) {
 
 void Resolver::resolve(const std::string& name, Callback callback) {
   if (const auto known = hosts_.find(name); known != hosts_.end()) {
-    callback(known->second);
+    // The file cannot be read again.
+    callback({known->second, UINT32_MAX});
     return;
   }
   auto query = std::make_unique<Query>(Query{this, std::move(callback)});
   ares_addrinfo_hints hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
+  // Sorting would connect a socket to each address to see from where it is reached.
+  hints.ai_flags = ARES_AI_NOSORT;
   // Owned by on_result from here on: it is called exactly once, whatever happens.
   ares_getaddrinfo(channel_, name.c_str(), nullptr, &hints, on_result, query.release());
   arm();
@@ -76,17 +95,17 @@ void Resolver::resolve(const std::string& name, Callback callback) {
 
 void Resolver::on_result(void* data, int status, int, ares_addrinfo* result) {
   const std::unique_ptr<Query> query(static_cast<Query*>(data));
-  std::vector<Address> addresses;
+  NameAnswer answer{{}, UINT32_MAX};
   if (status == ARES_SUCCESS && result != nullptr) {
     for (const ares_addrinfo_node* node = result->nodes; node != nullptr; node = node->ai_next) {
       sockaddr_storage storage{};
       std::memcpy(&storage, node->ai_addr, std::min<std::size_t>(node->ai_addrlen, sizeof storage));
-      const Address address = from_sockaddr(storage).address;
-      if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) addresses.push_back(address);
+      answer.addresses.push_back(from_sockaddr(storage).address);
+      answer.ttl_s = std::min(answer.ttl_s, static_cast<std::uint32_t>(std::max(node->ai_ttl, 0)));
     }
   }
   if (result != nullptr) ares_freeaddrinfo(result);
-  if (status != ARES_EDESTRUCTION) query->callback(std::move(addresses));
+  if (status != ARES_EDESTRUCTION) query->callback(std::move(answer));
 }
 
 void Resolver::on_socket_state(void* data, ares_socket_t socket, int readable, int writable) {

@@ -10,16 +10,25 @@
 
 #include "base/ids.h"
 #include "services/common/loop.h"
+#include "services/maintainer/names.h"
 
 namespace bulkhead::maintainer {
 
-/// Names to addresses by c-ares, on the loop. Its settings are read at construction. One thread.
+struct ResolverSettings {
+  std::vector<Point> servers = {};  ///< none: those of /etc/resolv.conf
+  int timeout_ms = 2000;            ///< of the first try; longer for those that follow
+  int tries = 3;                    ///< of each server
+};
+
+/// Names to addresses by c-ares, on the loop: A and AAAA records, over UDP, and TCP when an answer is cut short. Search
+/// domains and name servers of the machine are read at construction, before confinement. One thread.
+///
+/// Answers are foreign: c-ares reads them, and what comes out is addresses and times to live, which Names bounds.
 class Resolver {
  public:
-  /// Empty: the name could not be resolved.
-  using Callback = std::function<void(std::vector<Address>)>;
+  using Callback = std::function<void(NameAnswer)>;
 
-  explicit Resolver(service::Loop& loop);
+  explicit Resolver(service::Loop& loop, const ResolverSettings& settings = {});
   ~Resolver();
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
@@ -27,7 +36,8 @@ class Resolver {
   /// Takes up what the hosts file says of this name. Reads files: before confinement alone.
   void remember(const std::string& name);
 
-  /// IPv4 and IPv6 addresses of `name`. The callback comes from the loop, or from here when the answer is at hand.
+  /// IPv4 and IPv6 addresses of `name`. The callback comes once, from the loop or, when the answer is at hand, from
+  /// here; never after destruction has begun.
   void resolve(const std::string& name, Callback callback);
 
  private:
@@ -35,6 +45,7 @@ class Resolver {
     Resolver* resolver = nullptr;
     Callback callback;
   };
+  void use_servers(const std::vector<Point>& servers);
   static void on_socket_state(void* data, ares_socket_t socket, int readable, int writable);
   static void on_result(void* data, int status, int timeouts, ares_addrinfo* result);
   void process(ares_socket_t socket, int events);

@@ -193,6 +193,38 @@ TEST(Maintenance, GoesOnToTheMinimumTargetAndEndsThere) {
   EXPECT_TRUE(work.propose_swap) << "then it checks again";
 }
 
+// tezt p2p: p2p-maintenance-init-expected_connections
+TEST(Maintenance, P2pMaintenanceInitExpectedConnections_EndsBetweenTheTargets) {
+  const ConnectionBounds bounds = settings().bounds;
+  for (const std::uint32_t at_first : {0U, 1U, 9U, 22U, 85U, 99U, 100U}) {
+    SCOPED_TRACE(at_first);
+    Node node;
+    node.know(0, 200);
+    node.connect(at_first);
+    const auto running = [&] {
+      return static_cast<std::uint32_t>(std::count_if(node.view.slots.begin(), node.view.slots.end(),
+                                                      [](const auto& slot) { return slot.state != 0; }));
+    };
+    for (int round = 0; round < 50 && node.maintenance.runs() == 0; ++round) {
+      const Work work = node.look_and_dial();
+      node.close(work);
+      // Every other one answers.
+      for (std::size_t i = 0; i < work.dials.size(); ++i) {
+        if (i % 2 == 0) {
+          node.succeed(work.dials[i]);
+        } else {
+          node.set(work.dials[i], shm::PointState::kDisconnected);
+        }
+      }
+      ASSERT_LE(running(), 100U);
+      node.pass(5);
+    }
+    EXPECT_EQ(node.maintenance.runs(), 1U);
+    EXPECT_GE(running(), bounds.min_target);
+    EXPECT_LE(running(), bounds.max_target);
+  }
+}
+
 TEST(Maintenance, CountsDialsThatThePoolDoesNotShowYet) {
   auto with = settings();
   with.bounds = bounds_for(1, 2, 3);
