@@ -17,6 +17,7 @@ namespace {
 constexpr std::uint32_t kDialTimeoutMs = 10000;
 constexpr auto kConnectWait = std::chrono::milliseconds(12000);
 constexpr auto kAnswerWait = std::chrono::milliseconds(5000);
+constexpr double kMaintainWaitS = 60;
 constexpr auto kWaitingStep = std::chrono::milliseconds(1000);
 
 /// The controller did not take the question: is it away, or is there no node at all?
@@ -82,6 +83,12 @@ int run_kick_peer(const Arguments& arguments) {
   schema::ControlKick request;
   request.peer_id = arguments.peer;
   return report(arguments, ask_controller(arguments.data_dir, request, kAnswerWait));
+}
+
+int run_maintain(const Arguments& arguments) {
+  const std::chrono::duration<double> wait(arguments.timeout_s.value_or(kMaintainWaitS));
+  return report(arguments, ask_controller(arguments.data_dir, schema::ControlMaintain{},
+                                          std::chrono::ceil<std::chrono::milliseconds>(wait)));
 }
 
 }  // namespace bulkhead::cli

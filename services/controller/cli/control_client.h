@@ -23,5 +23,6 @@ int report(const Arguments& arguments, const Result<std::string>& answer);
 
 int run_connect_address(const Arguments& arguments);
 int run_kick_peer(const Arguments& arguments);
+int run_maintain(const Arguments& arguments);
 
 }  // namespace bulkhead::cli

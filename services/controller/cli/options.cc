@@ -235,6 +235,10 @@ class Tree {
     auto& peer = leaf(kick, Command::kKickPeer, "peer", "Close the connection of a peer",
                       "bulkhead kick peer idrdoT9g6YwELhUQyshCcHwAzBS9zA");
     peer.add_option("PEER", raw_.peer, "Peer id")->required();
+    auto& maintain = leaf(root_, Command::kMaintain, "maintain",
+                          "Have the number of connections brought into its bounds now, and wait until that is done",
+                          "bulkhead maintain --timeout 10");
+    texts(maintain, "--timeout", raw_.timeout, "Wait that many seconds at most (default 60); then status 1", "S");
   }
 
   /// "ban address", "ban peer" and their like.

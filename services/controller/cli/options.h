@@ -31,6 +31,7 @@ enum class Command : std::uint8_t {
   kP2pStat,
   kConnectAddress,
   kKickPeer,
+  kMaintain,
   kBan,
   kUnban,
   kTrust,
@@ -74,7 +75,7 @@ struct Arguments {
   bool body_from_input = false;        ///< send, broadcast
   std::vector<std::uint8_t> body;      ///< send, broadcast, unless from standard input
   std::optional<std::uint64_t> count;  ///< listen
-  std::optional<double> timeout_s;     ///< listen
+  std::optional<double> timeout_s;     ///< listen, maintain
   bool follow = false;                 ///< events
   bool keep = false;                   ///< demo, fault
   std::string sandbox;                 ///< demo, fault: --require-sandbox of its nodes; empty: the default

@@ -61,6 +61,8 @@ int dispatch(const Arguments& arguments) {
       return run_connect_address(arguments);
     case Command::kKickPeer:
       return run_kick_peer(arguments);
+    case Command::kMaintain:
+      return run_maintain(arguments);
     case Command::kBan:
       return run_ban(arguments);
     case Command::kUnban:

@@ -12,6 +12,7 @@
 #include <map>
 
 #include "base/address.h"
+#include "base/address_group.h"
 #include "base/reasons.h"
 #include "sandbox/seccomp.h"
 #include "wire/peer_id.h"
@@ -247,6 +248,7 @@ ShownJson connections_json(const NodeTables& tables, Nanoseconds now) {
          {"private", row.private_node != 0},
          {"remote_metadata", {{"disable_mempool", row.disable_mempool != 0}, {"private_node", row.private_node != 0}}},
          {"trusted", row.trusted != 0},
+         {"group", group_text(row.group)},
          {"worker_pid", row.worker_pid},
          {"since", time_text(row.since_ms)},
          {"weight", static_cast<double>(row.weight_milli) / 1000},
@@ -295,7 +297,8 @@ ShownJson points_json(const NodeTables& tables, const std::vector<std::string>& 
     const std::string state = point_state(row->state);
     if (!wanted(filters, state)) continue;
     ShownJson info = {{"trusted", row->trusted != 0},
-                      {"banned", tables.lists->look_up(Address{row->address}, at).refused()}};
+                      {"banned", tables.lists->look_up(Address{row->address}, at).refused()},
+                      {"group", group_text(row->group)}};
     if (row->next_attempt_ms != 0) info["greylisted_until"] = time_text(row->next_attempt_ms);
     info["state"] = {{"event_kind", state}};
     if (row->has_peer != 0) info["state"]["p2p_peer_id"] = wire::peer_id_text(row->peer_id);

@@ -71,6 +71,8 @@ TEST(Arguments, KnowEveryCommand) {
   EXPECT_EQ(accepted({"points"}).command, Command::kPoints);
   EXPECT_EQ(accepted({"p2p", "stat"}).command, Command::kP2pStat);
   EXPECT_EQ(accepted({"events"}).command, Command::kEvents);
+  EXPECT_EQ(accepted({"maintain"}).command, Command::kMaintain);
+  EXPECT_EQ(accepted({"maintain", "--timeout", "5"}).timeout_s, 5);
   EXPECT_EQ(accepted({"listen"}).command, Command::kListen);
   EXPECT_EQ(accepted({"demo"}).command, Command::kDemo);
 }
@@ -214,6 +216,7 @@ TEST(Arguments, AnswerHelpWithAnExampleForEveryCommand) {
                                                                                        {"p2p", "stat"},
                                                                                        {"connect", "address"},
                                                                                        {"kick", "peer"},
+                                                                                       {"maintain"},
                                                                                        {"send"},
                                                                                        {"broadcast"},
                                                                                        {"listen"},

@@ -186,6 +186,7 @@ TEST_F(ProgramTest, SaysThatNoNodeRuns) {
                                              {"events"},
                                              {"p2p", "stat"},
                                              {"connect", "address", "127.0.0.1:9"},
+                                             {"maintain"},
                                              {"kick", "peer", "idrdoT9g6YwELhUQyshCcHwAzBS9zA"}}) {
     const Outcome outcome = run(words);
     EXPECT_EQ(outcome.status, 3) << words.front() << ": " << outcome.error;

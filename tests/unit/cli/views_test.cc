@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/address.h"
+#include "base/address_group.h"
 #include "services/controller/cli/output.h"
 #include "services/controller/cli/record_commands.h"
 #include "services/controller/cli/why.h"
@@ -267,6 +268,7 @@ TEST_F(ViewsTest, PointsShowStatePeerAndBackOff) {
   row.address = address("2001:db8::1");
   row.port = 9732;
   row.trusted = 1;
+  row.group = group_of_as(64500);
   row.next_attempt_ms = 1700000000000;
   row.has_expected = 1;
   row.expected_peer_id = peer(9);
@@ -275,6 +277,7 @@ TEST_F(ViewsTest, PointsShowStatePeerAndBackOff) {
   ASSERT_EQ(list.size(), 1U);
   EXPECT_EQ(list[0][0], "[2001:db8::1]:9732");
   EXPECT_EQ(list[0][1]["trusted"], true);
+  EXPECT_EQ(list[0][1]["group"], "AS64500");
   EXPECT_EQ(list[0][1]["greylisted_until"], "2023-11-14T22:13:20.000Z");
   EXPECT_EQ(list[0][1]["state"], Json({{"event_kind", "requested"}}));
   EXPECT_EQ(list[0][1]["expected_peer_id"], wire::peer_id_text(peer(9)));
