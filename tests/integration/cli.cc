@@ -320,6 +320,7 @@ TEST_F(Cli, HelpsEachCommandWithAnExample) {
                                                           {"points"},
                                                           {"connect", "address"},
                                                           {"kick", "peer"},
+                                                          {"maintain"},
                                                           {"send"},
                                                           {"broadcast"},
                                                           {"listen"},
