@@ -143,7 +143,7 @@ struct BootMaintainer {
   hardened @17 :Bool;
   swap @18 :Bool;
   scoreHalfLifeS @19 :Float64;
-  nameServers @20 :Data;              # n * 18 bytes
+  nameServers @22 :Data;             # n * 18 bytes
 }
 
 struct BootNursery {
