@@ -143,6 +143,11 @@ void Worker::on_message(schema::ToWorker& message) {
     if (phase_ == Phase::kRunning && outbound_->queue(wire::Advertise{std::move(advertise->points)})) write_socket();
   } else if (std::holds_alternative<schema::SendBootstrap>(message)) {
     if (phase_ == Phase::kRunning && outbound_->queue(wire::Bootstrap{})) write_socket();
+  } else if (auto* request = std::get_if<schema::SendSwapRequest>(&message)) {
+    if (phase_ == Phase::kRunning && outbound_->queue(wire::SwapRequest{request->point, request->peer_id}))
+      write_socket();
+  } else if (auto* ack = std::get_if<schema::SendSwapAck>(&message)) {
+    if (phase_ == Phase::kRunning && outbound_->queue(wire::SwapAck{ack->point, ack->peer_id})) write_socket();
   } else if (auto* close = std::get_if<schema::Close>(&message)) {
     if (close->flush && phase_ == Phase::kRunning) {
       end_after_output(close->reason);
@@ -369,9 +374,11 @@ void Worker::handle(wire::P2pMessage& message) {
     if (!settings_->disable_peer_discovery)
       throttle(advertises_, schema::AdvertiseReceived{std::move(advertise->points)});
   } else {
+    // Each kind for itself: the answer to our request may follow a request of the peer's.
+    Nanoseconds& last = std::holds_alternative<wire::SwapRequest>(message) ? last_swap_request_ : last_swap_ack_;
     const Nanoseconds now = monotonic_now();
-    if (last_swap_ != 0 && now - last_swap_ < kSwapCooldown) return;
-    last_swap_ = now;
+    if (last != 0 && now - last < kSwapCooldown) return;
+    last = now;
     if (auto* request = std::get_if<wire::SwapRequest>(&message))
       report(schema::SwapRequestReceived{request->point, request->peer_id});
     if (auto* ack = std::get_if<wire::SwapAck>(&message)) report(schema::SwapAckReceived{ack->point, ack->peer_id});

@@ -119,7 +119,8 @@ class Worker {
   std::vector<wire::P2pMessage> p2p_messages_;
   Throttled bootstraps_;
   Throttled advertises_;
-  Nanoseconds last_swap_ = 0;
+  Nanoseconds last_swap_request_ = 0;
+  Nanoseconds last_swap_ack_ = 0;
 
   enum class Phase : std::uint8_t { kWaiting, kHandshake, kRunning, kFlushing, kLingering, kStopped };
   Phase phase_ = Phase::kWaiting;

@@ -25,6 +25,7 @@ MaintenanceSettings settings_of(const schema::BootMaintainer& boot) {
           .enabled = boot.maintenance,
           .private_mode = boot.private_mode,
           .exchange = !boot.disable_peer_discovery,
+          .announces = boot.discovery.port != 0,
           .swap = boot.swap,
           .hardened = boot.hardened,
           .score_half_life_s = boot.score_half_life_s,

@@ -149,11 +149,16 @@ void Maintenance::fill(const PoolView& view, const std::set<Point>& busy, const 
 
 void Maintenance::ask(const Counts& counts, Nanoseconds now, Work& work) {
   if (settings_.private_mode || !settings_.exchange) return;
+  if (settings_.announces) {
+    work.announce = !announced_at_ || now - *announced_at_ >= kAskPeriod;
+    if (work.announce) announced_at_ = now;
+    look_by(*announced_at_ + kAskPeriod, work);
+  }
+  if (counts.active == 0) return;
   // A neighbour that was not asked yet is asked at once.
   const bool due = !asked_at_ || now - *asked_at_ >= kAskPeriod || counts.active > asked_active_;
   if (due) {
-    work.ask_for_peers = counts.active != 0;
-    work.announce = true;
+    work.ask_for_peers = true;
     asked_at_ = now;
     asked_active_ = counts.active;
   }

@@ -23,6 +23,7 @@ struct MaintenanceSettings {
   bool enabled = true;
   bool private_mode = false;  ///< trusted points only; nobody is asked, no swaps, no feelers
   bool exchange = true;       ///< whether neighbours may be asked for points
+  bool announces = false;     ///< LAN discovery is on
   bool swap = true;
   bool hardened = true;
   double score_half_life_s = 0;
@@ -109,6 +110,7 @@ class Maintenance {
   std::optional<Nanoseconds> round_at_;
   std::optional<Nanoseconds> asked_at_;
   std::uint32_t asked_active_ = 0;
+  std::optional<Nanoseconds> announced_at_;
 };
 
 }  // namespace bulkhead::maintainer

@@ -273,20 +273,24 @@ TEST(Maintenance, AsksItsNeighboursWhenCandidatesAreTooFewAndWaits5SecondsBetwee
 }
 
 TEST(Maintenance, AnnouncesOnTheLanAsLongAsNeighboursAreMissingAlsoWithoutAny) {
-  Node node;
+  auto with = settings();
+  with.announces = true;
+  Node node(with);
   EXPECT_TRUE(node.look().announce);
-  EXPECT_FALSE(node.look().announce);
+  const Work work = node.look();
+  EXPECT_FALSE(work.announce);
+  EXPECT_EQ(work.look_again_at, node.now + 5 * kSecond);
   node.pass(5);
   EXPECT_TRUE(node.look().announce);
   node.connect(40);
   node.pass(5);
   EXPECT_FALSE(node.look().announce) << "there are enough";
-  auto with = settings();
   with.exchange = false;
   EXPECT_FALSE(Node(with).look().announce);
-  with = settings();
+  with.exchange = true;
   with.private_mode = true;
   EXPECT_FALSE(Node(with).look().announce);
+  EXPECT_FALSE(Node().look().announce) << "it is off";
 }
 
 TEST(Maintenance, AsksNobodyWithEnoughCandidatesOrWithoutNeighbours) {
