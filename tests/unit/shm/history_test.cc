@@ -51,7 +51,8 @@ TEST_F(HistoryTest, KeepsTheLastHundred) {
 }
 
 TEST_F(HistoryTest, GoesOnWithTheNumbersThatWereRestored) {
-  for (const std::uint64_t number : {207U, 208U, 211U}) writer_.point(0).restore(number, event(static_cast<int>(number)));
+  for (const std::uint64_t number : {207U, 208U, 211U})
+    writer_.point(0).restore(number, event(static_cast<int>(number)));
   EXPECT_EQ(writer_.point(0).append(event(212)), 212U);
   EXPECT_EQ(reader_.point(0).read(), (std::vector{event(207), event(208), event(211), event(212)}));
 }
