@@ -26,6 +26,8 @@ constexpr std::uint16_t kTypeAaaa = 28;
 constexpr std::uint8_t kNoSuchName = 3;
 constexpr std::uint8_t kServerFailure = 2;
 constexpr int kTcpPatienceMs = 5000;
+// Others wait while it waits whether a connection has one question more.
+constexpr int kNextQuestionMs = 100;
 
 sockaddr* as_sockaddr(sockaddr_in& address) {
   return static_cast<sockaddr*>(static_cast<void*>(&address));
@@ -104,10 +106,10 @@ Bytes full_answer(const Bytes& asked, const Question& question, const NameRecord
   return out;
 }
 
-bool read_exactly(int socket, std::uint8_t* to, std::size_t size) {
+bool read_exactly(int socket, std::uint8_t* to, std::size_t size, int patience_ms = kTcpPatienceMs) {
   while (size > 0) {
     pollfd readable{socket, POLLIN, 0};
-    if (::poll(&readable, 1, kTcpPatienceMs) != 1) return false;
+    if (::poll(&readable, 1, patience_ms) != 1) return false;
     const ssize_t got = ::recv(socket, to, size, 0);
     if (got <= 0) return false;
     to += got;
@@ -211,7 +213,8 @@ void NameServer::serve_tcp() {
   const UniqueFd socket(::accept4(tcp_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket) return;
   std::uint8_t length[2];
-  while (read_exactly(socket.get(), length, 2)) {
+  for (int patience_ms = kTcpPatienceMs; read_exactly(socket.get(), length, 2, patience_ms);) {
+    patience_ms = kNextQuestionMs;
     Bytes bytes(static_cast<std::size_t>(length[0] << 8 | length[1]));
     if (!read_exactly(socket.get(), bytes.data(), bytes.size())) return;
     const Bytes out = answer(bytes, true);
