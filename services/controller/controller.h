@@ -33,7 +33,7 @@ struct ControllerParts {
   shm::OutwardTable outward;
   shm::ListsWriter lists;
   shm::HistoryTable history;
-  UniqueFd known_peers;  ///< rows of a peers.json, when boot.known_peers is not 0
+  UniqueFd known_peers;        ///< rows of a peers.json, when boot.known_peers is not 0
   shm::Mapping as_map_memory;  ///< of as_map
   AsMap as_map;
   UniqueFd control_listener;

@@ -67,8 +67,7 @@ int run() {
   for (const Error* error :
        {pool ? nullptr : &pool.error(), events ? nullptr : &events.error(), counters ? nullptr : &counters.error(),
         live ? nullptr : &live.error(), outward ? nullptr : &outward.error(), lists ? nullptr : &lists.error(),
-         history ? nullptr : &history.error(), as_map ? nullptr : &as_map.error(),
-         files ? nullptr : &files.error()}) {
+        history ? nullptr : &history.error(), as_map ? nullptr : &as_map.error(), files ? nullptr : &files.error()}) {
     if (error == nullptr) continue;
     service::fail(start.supervisor, error->text);
     return 1;
@@ -83,10 +82,10 @@ int run() {
                         .live = std::move(*live),
                         .outward = std::move(*outward),
                         .lists = std::move(*lists),
-                         .history = std::move(*history),
-                         .known_peers = given.size() > 12 ? std::move(given[12]) : UniqueFd(),
-                         .as_map_memory = std::move(as_map->memory),
-                         .as_map = std::move(as_map->map),
+                        .history = std::move(*history),
+                        .known_peers = given.size() > 12 ? std::move(given[12]) : UniqueFd(),
+                        .as_map_memory = std::move(as_map->memory),
+                        .as_map = std::move(as_map->map),
                         .control_listener = std::move(given[4]),
                         .application_listener = std::move(given[5]),
                         .store = &store};
