@@ -91,9 +91,15 @@ void History::clear() const {
 
 std::vector<HistoryEvent> History::read() const {
   std::vector<HistoryEvent> events;
+  for (const auto& [number, event] : read_numbered()) events.push_back(event);
+  return events;
+}
+
+std::vector<std::pair<std::uint64_t, HistoryEvent>> History::read_numbered() const {
+  std::vector<std::pair<std::uint64_t, HistoryEvent>> events;
   const std::uint64_t count = page_->count.load(std::memory_order_acquire);
   for (std::uint64_t number = count - std::min<std::uint64_t>(count, kHistoryEvents); number != count; ++number) {
-    if (const auto event = get(page_->places[number % kHistoryEvents], number)) events.push_back(*event);
+    if (const auto event = get(page_->places[number % kHistoryEvents], number)) events.emplace_back(number, *event);
   }
   return events;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "shm/tables.h"
@@ -78,6 +79,8 @@ class History {
   void clear() const;
   /// The last events, oldest first. One that is overwritten meanwhile is left out. As trusted as its writer.
   std::vector<HistoryEvent> read() const;
+  /// The same with their numbers.
+  std::vector<std::pair<std::uint64_t, HistoryEvent>> read_numbered() const;
 
  private:
   HistoryPage* page_;

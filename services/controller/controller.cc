@@ -19,6 +19,8 @@ constexpr Nanoseconds kDeadlineSlack = kSecond;
 constexpr Nanoseconds kReapWait = 2 * kSecond;
 // Sweeps that are further apart than this mean that the controller itself was stopped for a while.
 constexpr Nanoseconds kAway = 3 * kSecond;
+// Of a service that has a successor: what fits its channel many times over.
+constexpr int kMostLastWords = 4096;
 
 PoolLimits limits_of(const schema::BootController& boot, const shm::PoolTable& table, const AsMap& as_map) {
   return {.slots = table.slots(),
@@ -209,28 +211,32 @@ void Controller::flush_supervisor() {
   supervisor_poll_.watch(UV_READABLE | (to_supervisor_.empty() ? 0 : UV_WRITABLE));
 }
 
+void Controller::on_service(Role role) {
+  switch (role) {
+    case Role::kKeyholder:
+      return on_keyholder();
+    case Role::kAcceptor:
+      return on_acceptor();
+    case Role::kMaintainer:
+      return on_maintainer();
+    case Role::kNursery:
+      return on_nursery();
+    default:
+      return;
+  }
+}
+
 void Controller::adopt_service(Role role, UniqueFd fd) {
+  // What the former one still said is heard: nobody says again that a worker began or ended.
+  for (int left = kMostLastWords; left > 0 && services_.contains(role); --left) {
+    const std::uint64_t before = service_messages_;
+    on_service(role);
+    if (service_messages_ == before) break;
+  }
   service_polls_.erase(role);
   if (services_.contains(role)) service_lost(role);
   services_[role] = schema::Channel(std::move(fd), schema::kMaximumPacket);
-  service_polls_[role] = service::Poll(loop_, services_[role].fd(), [this, role](int, int) {
-    switch (role) {
-      case Role::kKeyholder:
-        on_keyholder();
-        break;
-      case Role::kAcceptor:
-        on_acceptor();
-        break;
-      case Role::kMaintainer:
-        on_maintainer();
-        break;
-      case Role::kNursery:
-        on_nursery();
-        break;
-      default:
-        break;
-    }
-  });
+  service_polls_[role] = service::Poll(loop_, services_[role].fd(), [this, role](int, int) { on_service(role); });
   service_polls_[role].watch(UV_READABLE);
 }
 
@@ -266,7 +272,10 @@ template <typename Message>
 std::optional<Message> Controller::take(Role role, schema::Descriptors& descriptors) {
   // A service is not to blame when there is no room here for the socket that it sends: that connection is refused.
   auto message = services_.at(role).receive<Message>(descriptors, schema::WithoutRoom::kLeavesEmpty);
-  if (message) return std::move(*message);
+  if (message) {
+    ++service_messages_;
+    return std::move(*message);
+  }
   if (message.error().code == ErrorCode::kWouldBlock) return std::nullopt;
   if (message.error().code == ErrorCode::kBroken) {
     // It lives, and would go on without a channel for ever.

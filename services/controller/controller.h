@@ -122,6 +122,7 @@ class Controller : private PoolJournal {
   void tell_supervisor(schema::ToSupervisor message);
   bool hand_to_supervisor(const schema::ToSupervisor& message, int descriptor);
   void flush_supervisor();
+  void on_service(Role role);
   void adopt_service(Role role, UniqueFd fd);
   void service_lost(Role role);
   template <typename Message>
@@ -252,6 +253,7 @@ class Controller : private PoolJournal {
   std::vector<std::unique_ptr<Connection>> connections_;  ///< by slot
   std::map<std::uint64_t, Application> applications_;
   std::map<std::uint64_t, Client> clients_;
+  std::uint64_t service_messages_ = 0;    ///< taken from services
   std::map<std::uint64_t, Point> dials_;  ///< requested by the maintainer, not yet connected
   Swaps swaps_;
   std::map<std::uint64_t, Swaps::Exchange> exchanges_;  ///< by the dial

@@ -234,6 +234,20 @@ void Pool::remember(const PeerId& peer, const KnownPeer& known, shm::HistoryKind
   if (journal_ != nullptr) journal_->happened(peer, number, event);
 }
 
+void Pool::tell_again(std::int64_t since_ms) const {
+  if (history_ == nullptr || journal_ == nullptr) return;
+  const auto tell = [&](const auto& of, const auto& known, const shm::History& history) {
+    bool noted = false;
+    for (const auto& [number, event] : history.read_numbered()) {
+      if (event.time_ms < since_ms) continue;
+      if (!std::exchange(noted, true)) journal_->noted(of, known);
+      journal_->happened(of, number, event);
+    }
+  };
+  for (const auto& [point, known] : points_) tell(point, known, history_->point(known.row));
+  for (const auto& [peer, known] : peers_) tell(peer, known, history_->peer(known.row));
+}
+
 // ---- slots
 
 std::optional<SlotRef> Pool::claim(schema::Direction direction, const Point& remote, const PublicKey& key,

@@ -163,6 +163,9 @@ class Pool {
 
   /// From now on; it outlives the pool. Null: nobody is told.
   void keep_journal(PoolJournal* journal) { journal_ = journal; }
+  /// After recover(): tells the journal again of each record to which something happened since then, and of that, as
+  /// nobody knows how much of it the former controller's journal had kept.
+  void tell_again(std::int64_t since_ms) const;
   /// Where the history of each record stands, for the rows of the table. It outlives the pool; null: there is none. To
   /// be called before everything else.
   void keep_history(const shm::HistoryTable* history) { history_ = history; }

@@ -170,6 +170,7 @@ void Controller::load_state() {
     }
   }
   pool_.keep_journal(this);
+  if (recovering_) pool_.tell_again(at - kUnstoredMs);
   if (pool_.peers().empty()) take_known_peers();
   pool_.standings_changed();
 }

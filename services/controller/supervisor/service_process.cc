@@ -69,6 +69,23 @@ Result<pid_t> start(const std::string& program, const std::vector<std::string>& 
 
 }  // namespace
 
+const char* program_of(Role role) {
+  switch (role) {
+    case Role::kController:
+      return "bulkhead-controller";
+    case Role::kKeyholder:
+      return "bulkhead-keyholder";
+    case Role::kAcceptor:
+      return "bulkhead-acceptor";
+    case Role::kMaintainer:
+      return "bulkhead-maintainer";
+    case Role::kNursery:
+      return "bulkhead-conn";
+    default:
+      return "";
+  }
+}
+
 Result<pid_t> start_service(const std::string& program, int channel) {
   return start(program, {}, channel);
 }

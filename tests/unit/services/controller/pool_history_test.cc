@@ -170,6 +170,23 @@ TEST(PoolHistory, IsToldToTheJournalAndRestoredFromIt) {
   EXPECT_EQ(later.points[kA].front().first, notes.points[kA].back().first + 1) << "numbers go on";
 }
 
+TEST(PoolHistory, IsToldAgainToTheJournalOfASuccessor) {
+  Notes notes;
+  Node node;
+  node.pool->keep_journal(&notes);
+  node.end(node.run(node.outgoing(kA), peer_id(1)), Reason::kClosedByPeer);
+  node.run(node.incoming(kB), peer_id(2));
+  node.restart();
+  Notes later;
+  node.pool->keep_journal(&later);
+  const std::int64_t last = notes.peers[peer_id(2)].back().second.time_ms;
+  node.pool->tell_again(last + 1);
+  EXPECT_TRUE(later.points.empty() && later.peers.empty());
+  node.pool->tell_again(0);
+  EXPECT_EQ(later.points, notes.points);
+  EXPECT_EQ(later.peers, notes.peers);
+}
+
 // ---- tezt p2p, what garbage collection keeps
 
 // check preservation of trusted known points and peers
