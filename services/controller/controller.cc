@@ -228,11 +228,13 @@ void Controller::on_service(Role role) {
 
 void Controller::adopt_service(Role role, UniqueFd fd) {
   // What the former one still said is heard: nobody says again that a worker began or ended.
+  former_ = role;
   for (int left = kMostLastWords; left > 0 && services_.contains(role); --left) {
     const std::uint64_t before = service_messages_;
     on_service(role);
     if (service_messages_ == before) break;
   }
+  former_.reset();
   service_polls_.erase(role);
   if (services_.contains(role)) service_lost(role);
   services_[role] = schema::Channel(std::move(fd), schema::kMaximumPacket);
@@ -278,10 +280,10 @@ std::optional<Message> Controller::take(Role role, schema::Descriptors& descript
   }
   if (message.error().code == ErrorCode::kWouldBlock) return std::nullopt;
   if (message.error().code == ErrorCode::kBroken) {
-    // It lives, and would go on without a channel for ever.
     log_error(std::string(role_name(role)) + " broke its channel's contract: " + message.error().text);
     parts_.counters.count(shm::Counter::kChannelFaults);
-    tell_supervisor(schema::ReplaceService{role, Reason::kChannelFault});
+    // It lives, and would go on without a channel for ever; unless it has a successor, who is not to blame.
+    if (former_ != role) tell_supervisor(schema::ReplaceService{role, Reason::kChannelFault});
   }
   service_lost(role);
   return std::nullopt;

@@ -254,6 +254,7 @@ class Controller : private PoolJournal {
   std::map<std::uint64_t, Application> applications_;
   std::map<std::uint64_t, Client> clients_;
   std::uint64_t service_messages_ = 0;    ///< taken from services
+  std::optional<Role> former_;            ///< whose last words are heard, its successor being there
   std::map<std::uint64_t, Point> dials_;  ///< requested by the maintainer, not yet connected
   Swaps swaps_;
   std::map<std::uint64_t, Swaps::Exchange> exchanges_;  ///< by the dial
