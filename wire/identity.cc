@@ -11,7 +11,8 @@ namespace bulkhead::wire {
 namespace {
 
 constexpr std::string_view kSecretField = "secret_key";
-constexpr const char* kRemedy = "restore the file from a backup, or make a new one with `bulkhead identity generate`";
+constexpr const char* kRemedy =
+    "restore the file from a backup, or move it away and make a new one with `bulkhead identity generate`";
 
 bool is_space(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';

@@ -335,6 +335,8 @@ void Worker::consume_stream() {
     page.messages_in.store(inbound_->messages(), std::memory_order_relaxed);
     page.discarded.store(inbound_->discarded(), std::memory_order_relaxed);
     page.queue_in.store(parts_.link->inward_used(), std::memory_order_relaxed);
+    // What the application takes of it wakes nobody here.
+    if (parts_.link->inward_used() != 0 && !trim_timer_.active()) trim_timer_.once(kTrimMs);
     for (auto& message : p2p_messages_) {
       if (phase_ == Phase::kRunning) handle(message);
     }
@@ -587,6 +589,7 @@ void Worker::trim() {
   // What the application has taken since shows in the statistics.
   (void)parts_.link->writable_inward();
   parts_.live.page().queue_in.store(parts_.link->inward_used(), std::memory_order_relaxed);
+  if (parts_.link->inward_used() != 0) trim_timer_.once(kTrimMs);
 }
 
 void Worker::count_out(std::size_t bytes) {

@@ -59,7 +59,7 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     complete(client, std::move(outcome));
   } else if (const auto* unban = std::get_if<schema::ControlUnban>(&request)) {
     auto outcome = acl_.unban(unban->subject, at);
-    if (outcome.ok) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
+    if (!outcome.changes.empty()) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
     complete(client, std::move(outcome));
   } else if (const auto* trust = std::get_if<schema::ControlTrust>(&request)) {
     auto outcome = acl_.trust(trust->subject, until(trust->duration_s, at), trust->text, at);

@@ -423,6 +423,8 @@ void Controller::sweep() {
       end_overdue(*holder, at);
     }
   }
+  // Those for which there was no room.
+  for (auto& [id, application] : applications_) offer_links(application);
 }
 
 void Controller::watch_for_hang(Connection& connection, bool was_away, Nanoseconds at) {

@@ -87,15 +87,19 @@ void LanDiscovery::restart() {
 }
 
 void LanDiscovery::announce() {
+  bool all_sent = true;
   for (const Beacon& beacon : beacons_) {
     if (send(beacon)) {
       counters_.count(shm::Counter::kAnnouncementsSent);
-      warned_ = false;
-    } else if (!std::exchange(warned_, true)) {
+      continue;
+    }
+    all_sent = false;
+    if (!std::exchange(warned_, true)) {
       log_warning("cannot announce this node at " + to_text(target_) + ": " + std::strerror(errno) +
                   "; trying again, or name another broadcast address with --discovery-addr");
     }
   }
+  if (all_sent) warned_ = false;
   beacon_timer_.once(times_.next() / kMillisecond);
 }
 

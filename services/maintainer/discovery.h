@@ -70,7 +70,7 @@ class LanDiscovery {
   service::Timer resume_timer_;
   BeaconTimes times_;
   TokenBucket budget_;
-  bool warned_ = false;  ///< that it cannot be heard, since it last was
+  bool warned_ = false;  ///< that it cannot be heard everywhere, since it last was
 };
 
 }  // namespace bulkhead::maintainer

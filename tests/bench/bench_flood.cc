@@ -172,7 +172,7 @@ Figures measure(testing::Node& node, const cli::Node& tables, Peer& established,
   options.bad_stamp = true;
   const Bytes bad = Peer(options).connection_message();
   const std::string friendly = testing::fresh_address();
-  const bool can_trust = node.cli({"trust", friendly}).exit_status == 0;
+  const bool can_trust = node.cli({"trust", "address", friendly}).exit_status == 0;
 
   Figures figures;
   figures.rest_kib = memory_kib(node);

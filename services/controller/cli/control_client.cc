@@ -59,7 +59,10 @@ Result<std::string> ask_controller(const std::string& data_dir, const schema::Co
   auto response = wait_for_answer(channel, timeout, waiting);
   if (!response) {
     if (response.error().code == ErrorCode::kClosed) return unreachable(data_dir);
-    return failure("the controller gave no answer within " + std::to_string(timeout.count() / 1000) + " s; try again");
+    Error late =
+        failure("the controller gave no answer within " + std::to_string(timeout.count() / 1000) + " s; try again");
+    late.code = response.error().code;
+    return late;
   }
   auto& answer = std::get<schema::ControlAnswer>(*response);
   if (!answer.ok) return failure(answer.text.empty() ? "the node refused" : answer.text);
@@ -87,8 +90,15 @@ int run_kick_peer(const Arguments& arguments) {
 
 int run_maintain(const Arguments& arguments) {
   const std::chrono::duration<double> wait(arguments.timeout_s.value_or(kMaintainWaitS));
-  return report(arguments, ask_controller(arguments.data_dir, schema::ControlMaintain{},
-                                          std::chrono::ceil<std::chrono::milliseconds>(wait)));
+  auto done =
+      ask_controller(arguments.data_dir, schema::ControlMaintain{}, std::chrono::ceil<std::chrono::milliseconds>(wait));
+  if (!done && done.error().code == ErrorCode::kWouldBlock) {
+    done = failure(
+        "the run goes on: after " + std::to_string(static_cast<long>(wait.count())) +
+        " s the connections are not within their bounds yet. `bulkhead status` shows how many there are, `bulkhead "
+        "points` whom the node could dial; --timeout waits for longer");
+  }
+  return report(arguments, std::move(done));
 }
 
 }  // namespace bulkhead::cli

@@ -636,8 +636,8 @@ std::variant<Arguments, Ending> parse_arguments(const std::vector<std::string>& 
     return usage(explain(problem, tree.deepest()) + "; see '" + tree.path() + " --help'");
   }
   if (const LaterCommand* later = tree.later()) {
-    return Ending{ProgramExit::kFailed,
-                  in_quotes(later->words) + " is not part of this version: " + later->what + " come with a later one"};
+    return Ending{ProgramExit::kFailed, in_quotes(later->words) + " is not part of this version: " + later->what +
+                                            " will come with a later one"};
   }
   Arguments out;
   const auto command = tree.chosen();

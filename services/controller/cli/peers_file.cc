@@ -301,21 +301,30 @@ Result<KnownPeers> parse_peers(std::string_view text, const std::string& file) {
   return reader.result();
 }
 
+// Two lines with brackets.
+constexpr std::size_t kEndOfFile = 8;
+
 bool write_peers(int fd, const shm::PoolTable& pool, const shm::HistoryTable& history) {
   // With them the file stays one that can be read again.
   const std::size_t most_events =
       std::min<std::size_t>(shm::kHistoryEvents, schema::kMaximumKnownPeerEvents / std::max(pool.peers(), 1U));
   PieceWriter out(fd);
   const char* before = "[\n";
-  for (std::uint32_t i = 0; i < pool.peers(); ++i) {
+  std::size_t bytes = 0;
+  std::uint32_t written = 0;
+  for (std::uint32_t i = 0; i < pool.peers() && written < schema::kMaximumKnownPeers; ++i) {
     const auto row = pool.peer(i).read();
     if (!row || row->used == 0) continue;
     Out events = events_json(history.peer(i), most_events);
     // The row may have become another peer's meanwhile.
     const auto again = pool.peer(i).read();
     if (!again || again->peer_id != row->peer_id) events = Out::array();
-    if (!out.add(before) || !out.add(peer_json(*row, std::move(events)).dump())) return false;
+    const std::string text = peer_json(*row, std::move(events)).dump();
+    bytes += text.size() + 2;
+    if (bytes + kEndOfFile > kMaximumPeersText) break;
+    if (!out.add(before) || !out.add(text)) return false;
     before = ",\n";
+    ++written;
   }
   return out.add(*before == '[' ? "[]\n" : "\n]\n") && out.flush();
 }

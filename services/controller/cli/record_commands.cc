@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "base/address.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/output.h"
@@ -112,8 +114,10 @@ int run_peers_export(const Arguments& arguments) {
   if (!node) return fail(node.error());
   const NodeTables& tables = node->tables;
   if (arguments.file.empty() || arguments.file == "-") {
-    write_peers(STDOUT_FILENO, tables.pool, tables.history);
-    return exit_status(ProgramExit::kDone);
+    // Who reads may have enough before the end.
+    if (write_peers(STDOUT_FILENO, tables.pool, tables.history) || errno == EPIPE)
+      return exit_status(ProgramExit::kDone);
+    return fail(system_error("standard output: cannot write all of it"));
   }
   const auto written =
       replace_file(arguments.file, kExportMode, [&](int fd) { return write_peers(fd, tables.pool, tables.history); });
