@@ -87,7 +87,7 @@ class History {
 };
 
 /// The segment `history`: a page for each row of known points and then for each row of known peers in `pool`, no
-/// header. Memory is taken only by records that have events.
+/// header. A page takes memory once it was written or looked at: 4 KiB for each record at most.
 class HistoryTable {
  public:
   static Result<UniqueFd> make(std::uint32_t points, std::uint32_t peers);

@@ -63,7 +63,10 @@ double quantile(std::vector<double> values, double q) {
 int run(int wanted) {
   testing::Node node({.arguments = {"--min-connections", "1", "--expected-connections", std::to_string(wanted),
                                     "--max-connections", std::to_string(wanted + 8), "--disable-p2p-maintenance",
-                                    "--peer-table-size", std::to_string(2 * wanted + 64)}});
+                                    "--peer-table-size", std::to_string(2 * wanted + 64),
+                                    // All of them come from one address, one after the other.
+                                    "--accept-rate-address", "100000", "--accept-burst-address", "100000",
+                                    "--accept-rate-prefix", "100000", "--accept-burst-prefix", "100000"}});
   if (const auto started = node.start(); !started) {
     std::fprintf(stderr, "%s\n", started.error().text.c_str());
     return 1;
