@@ -35,7 +35,8 @@ class AcceptBackoff {
 
 /// Watches the listening sockets and accepts, some at a time, so that others of the loop get their turn. No error ends
 /// it or makes it spin: a socket that cannot be accepted from is left alone for a while, and the kernel's backlog keeps
-/// the connections meanwhile. Says so in the log, once a minute.
+/// the connections meanwhile. Says so in the log, once a minute. Where connections come within a few milliseconds of
+/// one another, they gather in the backlog for one or two, and are accepted together.
 class Listening {
  public:
   using Accept = std::function<int(int fd, sockaddr* address, socklen_t* size, int flags)>;
@@ -54,11 +55,13 @@ class Listening {
     service::Poll poll;
     service::Timer resume;
     AcceptBackoff backoff;
+    Nanoseconds emptied_at = 0;  ///< when there was nobody left to accept
   };
 
   void on_readable(Listener& listener);
   /// False: nothing more to do on this listener for now.
   bool accept_one(Listener& listener, bool& any);
+  void let_gather(Listener& listener);
   void pause(Listener& listener);
   void failed(int error);
 

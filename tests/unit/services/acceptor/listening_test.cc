@@ -60,13 +60,14 @@ class ListeningTest : public ::testing::Test {
                                                                       [this](UniqueFd accepted, const Point& remote) {
                                                                         EXPECT_TRUE(accepted);
                                                                         EXPECT_TRUE(is_loopback(remote.address));
-                                                                        ++accepted_;
-                                                                        loop_.stop();
+                                                                        if (++accepted_ == wanted_) loop_.stop();
                                                                       },
                                                                   .failed = [this] { ++failed_; }},
                                              [this](int fd, sockaddr* address, socklen_t* address_size, int flags) {
                                                ++calls_;
-                                               if (errors_.empty()) return ::accept4(fd, address, address_size, flags);
+                                               if (left_at_ != 0) waited_ += monotonic_now() - left_at_;
+                                               left_at_ = 0;
+                                               if (errors_.empty()) return accept(fd, address, address_size, flags);
                                                errno = errors_.front();
                                                errors_.pop_front();
                                                return -1;
@@ -86,6 +87,16 @@ class ListeningTest : public ::testing::Test {
     clients_.push_back(std::move(client));
   }
 
+  int accept(int fd, sockaddr* address, socklen_t* size, int flags) {
+    const int accepted = ::accept4(fd, address, size, flags);
+    if (accepted < 0 && errno == EAGAIN && flood_) {
+      connect();
+      left_at_ = monotonic_now();
+      errno = EAGAIN;
+    }
+    return accepted;
+  }
+
   Nanoseconds run() {
     const Nanoseconds begun = monotonic_now();
     listening_->start();
@@ -99,6 +110,10 @@ class ListeningTest : public ::testing::Test {
   std::vector<UniqueFd> clients_;
   std::deque<int> errors_;
   int listener_ = -1;
+  bool flood_ = false;  ///< whenever nobody is left, the next one comes
+  Nanoseconds left_at_ = 0;
+  Nanoseconds waited_ = 0;  ///< since such a one came, all together
+  int wanted_ = 1;
   int accepted_ = 0;
   int failed_ = 0;
   int calls_ = 0;
@@ -130,6 +145,15 @@ TEST_F(ListeningTest, DoesNotSpinWhenAllThatComeAreDead) {
   EXPECT_GE(run(), (100 + 200 + 400 - kTimerSlackMs) * kMillisecond);
   EXPECT_EQ(accepted_, 1);
   EXPECT_EQ(failed_, 200);
+}
+
+TEST_F(ListeningTest, LetsThoseGatherWhoComeOneRightAfterAnother) {
+  flood_ = true;
+  wanted_ = 12;
+  run();
+  EXPECT_GE(waited_, 5 * kMillisecond) << "a millisecond or so for each but the first";
+  EXPECT_EQ(accepted_, 12);
+  EXPECT_EQ(failed_, 0);
 }
 
 }  // namespace
