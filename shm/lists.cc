@@ -78,7 +78,8 @@ Result<UniqueFd> ListsTable::make(std::uint32_t capacity) {
                                           std::to_string(kMaximumListCapacity) + " entries"};
   }
   const ListsLayout layout(capacity);
-  auto fd = make_table("bulkhead-lists", Kind::kLists, layout.size, {capacity, layout.delta_rows, 0, 0});
+  auto fd =
+      make_table("bulkhead-lists", Kind::kLists, layout.size, {capacity, layout.delta_rows, kListsLayoutNumber, 0});
   if (!fd) return fd.error();
   auto control = Mapping::map(fd->get(), Access::kReadWrite, kPageBytes, kPageBytes);
   if (!control) return control.error();
@@ -104,6 +105,16 @@ Verdict ListsTable::look_up(const Address& address, std::int64_t now_ms) const {
 
 Verdict ListsTable::look_up(const PeerId& peer, std::int64_t now_ms) const {
   return reader_->look_up(target_of(peer), now_ms);
+}
+
+void ListsTable::look_up(std::span<const Address> addresses, std::int64_t now_ms, std::span<Verdict> verdicts) const {
+  constexpr std::size_t kAtOnce = ListsReader::kLookUpsAtOnce;
+  std::array<ListTarget, kAtOnce> targets;
+  for (std::size_t done = 0; done < addresses.size(); done += kAtOnce) {
+    const std::size_t size = std::min(kAtOnce, addresses.size() - done);
+    for (std::size_t i = 0; i < size; ++i) targets[i] = target_of(Prefix{addresses[done + i], kAddressBits});
+    reader_->look_up(std::span(targets).first(size), now_ms, verdicts.subspan(done, size));
+  }
 }
 
 std::vector<ListEntry> ListsTable::match_all(const Address& address, std::int64_t now_ms) const {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -130,6 +131,10 @@ class ListsTable {
   /// the order black, white, grey, the longest.
   Verdict look_up(const Address& address, std::int64_t now_ms) const;
   Verdict look_up(const PeerId& peer, std::int64_t now_ms) const;
+  /// The same for many addresses, several times as fast where the lists are larger than the processor's caches: the
+  /// look-ups wait for memory together. `verdicts` has the size of `addresses`. Groups of them are looked up at one
+  /// moment, not all.
+  void look_up(std::span<const Address> addresses, std::int64_t now_ms, std::span<Verdict> verdicts) const;
 
   /// Every entry that matches: black, white, grey, in each the longest first; the first one decides.
   std::vector<ListEntry> match_all(const Address& address, std::int64_t now_ms) const;

@@ -97,7 +97,7 @@ ListsEngine::ListsEngine(std::shared_ptr<const ListsReader> shared, ListsWriter:
       grey_limit_(std::clamp<std::uint32_t>(limits.grey, 1, shared_->layout().capacity / 2)) {}
 
 ListRow ListsEngine::row_at(Place place) const {
-  return place.layer == Layer::kBase ? shared_->base_row(root_.base, place.row)
+  return place.layer == Layer::kBase ? shared_->base_row(root_, place.row)
                                      : shared_->delta_row_of(delta_of(place.layer), place.row);
 }
 
@@ -157,26 +157,25 @@ void ListsEngine::write_root() {
   shared_->control().root.write(root_);
 }
 
-void ListsEngine::count(AclList list, bool is_peer, int change) {
-  auto& number = (is_peer ? counts_.peers : counts_.prefixes)[index_of(list)];
+void ListsEngine::count(AclList list, ListPart part, int change) {
+  auto& number = (part == ListPart::kPeers ? counts_.peers : counts_.prefixes)[index_of(list)];
   number += static_cast<std::uint32_t>(change);
   shared_->control().counts.write(counts_);
 }
 
 void ListsEngine::strike_out(Place place, Late late) {
   const ListRow row = row_at(place);
-  const bool is_peer = place.layer == Layer::kBase ? place.row >= root_.prefixes : row.is_peer;
   raise_revision();
   if (place.layer == Layer::kBase) {
-    store_word(shared_->hot(root_.base, place.row).until, word_of(kStruckOut));
+    store_word(shared_->end(root_.base, place.row), word_of(kStruckOut));
     ++base_struck_out_;
   } else {
     store_word(shared_->delta_row(delta_of(place.layer), place.row).until, word_of(kStruckOut));
   }
-  count(row.list, is_peer, -1);
+  count(row.list, row.part, -1);
   const bool merging = phase_ == Phase::kCopy || phase_ == Phase::kLateStrikes;
   if (merging && place.layer != Layer::kActive && late == Late::kInNextBaseToo) {
-    late_strikes_.push_back(key_of(row, is_peer));
+    late_strikes_.push_back(key_of(row));
   }
 }
 
@@ -188,7 +187,7 @@ std::uint32_t ListsEngine::slot_for(const ListKey& key, std::uint64_t hash) cons
     if (value == 0) return index;
     if ((value & ~kSlotRowMask) != ListsReader::slot_tag(hash)) continue;
     const ListRow row = shared_->delta_row_of(delta, (value & kSlotRowMask) - 1);
-    if (key_of(row, row.is_peer) == key) return index;
+    if (key_of(row) == key) return index;
   }
 }
 
@@ -197,19 +196,20 @@ void ListsEngine::note_length(const ListKey& key) {
   const auto set = [](std::uint64_t& word, unsigned int bit) {
     store_word(word, load_word(word) | (std::uint64_t{1} << bit));
   };
-  if (key.is_peer) {
-    set(head.peers, 0);
-  } else if (target_of(key).is_ipv4) {
-    set(head.ipv4_lengths, key.length - kMappedBits);
-  } else {
-    set(head.ipv6_lengths[key.length / 64U], key.length % 64U);
+  switch (key.part) {
+    case ListPart::kIpv4:
+      return set(head.ipv4_lengths, key.length - kMappedBits);
+    case ListPart::kIpv6:
+      return set(head.ipv6_lengths[key.length / 64U], key.length % 64U);
+    case ListPart::kPeers:
+      return set(head.peers, 0);
   }
 }
 
 void ListsEngine::append(const ListEntry& entry) {
   const ListKey key = key_of(entry);
   const std::uint32_t row = active_rows_++;
-  const std::uint64_t hash = shared_->hash({key.high, key.low}, key.length, key.is_peer);
+  const std::uint64_t hash = shared_->hash({key.high, key.low}, key.length, key.part);
   const std::uint32_t slot = slot_for(key, hash);
   raise_revision();
   note_length(key);
@@ -222,14 +222,14 @@ void ListsEngine::append(const ListEntry& entry) {
   store_word(target.until, word_of(entry.until_ms));
   store_word(target.since, word_of(entry.since_ms));
   store_word(target.meta, std::uint64_t{key.length} | std::uint64_t{index_of(key.list)} << 8U |
-                              static_cast<std::uint64_t>(entry.by) << 16U | std::uint64_t{key.is_peer} << 24U |
+                              static_cast<std::uint64_t>(entry.by) << 16U | std::uint64_t{entry.is_peer} << 24U |
                               static_cast<std::uint64_t>(entry.reason) << 32U);
   const auto words = words_of(entry.text);
   for (std::size_t i = 0; i < kTextWords; ++i) store_word(target.text[i], words[i]);
   store_word(shared_->slot(root_.active, slot), (row + 1) | ListsReader::slot_tag(hash));
   active_[key] = row;
   if (key.list == AclList::kGrey) active_soonest_.push(entry.until_ms, row);
-  count(key.list, key.is_peer, 1);
+  count(key.list, key.part, 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------- adding
@@ -318,18 +318,18 @@ std::vector<ListKey> ListsEngine::grey_neighbours(const Prefix& aggregate, std::
   std::vector<std::uint64_t> subnets;
   for (std::uint64_t high = begin.high; inside(high);) {
     const std::uint32_t before =
-        high == 0 ? kNoRow : shared_->last_not_above(root_, false, {high - 1, ~std::uint64_t{0}});
-    const std::uint32_t row = before == kNoRow ? 0 : before + 1;
-    if (row >= root_.prefixes) break;
-    const std::uint64_t found = shared_->base_row(root_.base, row).bits.high;
+        high == 0 ? kNoRow : shared_->last_not_above(root_, ListPart::kIpv6, {high - 1, ~std::uint64_t{0}});
+    const std::uint32_t row = before == kNoRow ? root_.first_row(ListPart::kIpv6) : before + 1;
+    if (!root_.is_row(row) || root_.part_of_row(row) != ListPart::kIpv6) break;
+    const std::uint64_t found = load_word(shared_->head(root_.base, row));
     if (!inside(found)) break;
     subnets.push_back(found);
     high = found + 1;
   }
   for (const DeltaIndex* index : {&active_, &frozen_}) {
     for (std::uint64_t high = begin.high; inside(high);) {
-      const auto found = index->lower_bound(ListKey{false, high, 0, 0, AclList::kBlack});
-      if (found == index->end() || found->first.is_peer || !inside(found->first.high)) break;
+      const auto found = index->lower_bound(ListKey{ListPart::kIpv6, high, 0, 0, AclList::kBlack});
+      if (found == index->end() || found->first.part != ListPart::kIpv6 || !inside(found->first.high)) break;
       subnets.push_back(found->first.high);
       high = found->first.high + 1;
     }
@@ -339,7 +339,7 @@ std::vector<ListKey> ListsEngine::grey_neighbours(const Prefix& aggregate, std::
 
   std::vector<ListKey> neighbours;
   for (const std::uint64_t high : subnets) {
-    const ListKey key{false, high, 0, kGreyLength, AclList::kGrey};
+    const ListKey key{ListPart::kIpv6, high, 0, kGreyLength, AclList::kGrey};
     const auto place = place_of(key);
     if (place && !is_over(row_at(*place).until_ms, now_ms)) neighbours.push_back(key);
   }
@@ -373,7 +373,7 @@ bool ListsEngine::skip_to_valid(SoonestRows& rows, Layer layer) const {
 void ListsEngine::offer_all_of_base() {
   base_soonest_ = {};
   for (std::uint32_t number = 0; number < base_rows(); ++number) {
-    const ListRow row = shared_->base_row(root_.base, number);
+    const ListRow row = shared_->base_row(root_, number);
     if (row.list == AclList::kGrey && ListsReader::counts_in_base(root_, row)) {
       base_soonest_.offer(row.until_ms, number, shared_->layout().delta_rows);
     }
@@ -531,7 +531,7 @@ void ListsEngine::copy_rows(std::int64_t now_ms, std::size_t rows) {
     ListKey key;
     if (copy_row_ < end) {
       row = row_at(place);
-      key = key_of(row, copy_row_ >= root_.prefixes);
+      key = key_of(row);
     }
     // Of two rows with one key at most one counts.
     if (copy_row_ == end || (frozen_left && copy_frozen_->first < key)) {
@@ -566,11 +566,25 @@ ListsEngine::NewRow ListsEngine::new_row(Place place, const ListKey& key) const 
   return row;
 }
 
+/// Nothing before the part's first row contains it. What is left of the block before it is no row of any part, and
+/// stands in the order as the row before it does.
+void ListsEngine::begin_part(ListPart part) {
+  next_.ancestors.clear();
+  const std::uint32_t base = next_.root.base;
+  for (std::uint32_t row = next_.root.end_row(); row < next_.root.first_row(part); ++row) {
+    store_word(shared_->head(base, row), load_word(shared_->head(base, row - 1)));
+    store_word(shared_->tail(base, row), load_word(shared_->tail(base, row - 1)));
+    store_word(shared_->meta(base, row), load_word(shared_->meta(base, row - 1)));
+    store_word(shared_->end(base, row), word_of(kStruckOut));
+  }
+}
+
 /// Appends to the next base, whose rows come in order.
 void ListsEngine::write_next(const NewRow& row) {
   ListsRoot& root = next_.root;
-  const std::uint32_t number = root.prefixes + root.peers;
-  if (row.key.is_peer && root.peers == 0) next_.ancestors.clear();
+  const ListPart part = row.key.part;
+  if (root.rows_of(part) == 0) begin_part(part);
+  const std::uint32_t number = root.first_row(part) + root.rows_of(part);
   const Bits128 bits{row.key.high, row.key.low};
   const auto contains_row = [&](const Ancestor& ancestor) {
     return ancestor.length <= row.key.length && first_bits(bits, ancestor.length) == ancestor.bits;
@@ -579,12 +593,13 @@ void ListsEngine::write_next(const NewRow& row) {
   const std::uint32_t parent = next_.ancestors.empty() ? kNoRow : next_.ancestors.back().row;
   next_.ancestors.push_back({bits, row.key.length, number});
 
-  HotRow& hot = shared_->hot(root.base, number);
-  store_word(hot.high, bits.high);
-  store_word(hot.low, bits.low);
-  store_word(hot.until, word_of(row.until_ms));
-  store_word(hot.meta, std::uint64_t{parent} | std::uint64_t{row.key.length} << 32U |
-                           std::uint64_t{index_of(row.key.list)} << 40U | std::uint64_t{row.reason} << 48U);
+  const std::uint64_t head = head_of(part, bits);
+  store_word(shared_->head(root.base, number), head);
+  store_word(shared_->tail(root.base, number), tail_of(part, bits));
+  store_word(shared_->end(root.base, number), word_of(row.until_ms));
+  store_word(shared_->meta(root.base, number), std::uint64_t{parent} | std::uint64_t{row.key.length} << 32U |
+                                                   std::uint64_t{index_of(row.key.list)} << 40U |
+                                                   std::uint64_t{row.reason} << 48U);
   std::uint32_t text = 0;
   if (row.text != nullptr) {
     TextRow& target = shared_->text(root.base, next_.texts);
@@ -595,10 +610,10 @@ void ListsEngine::write_next(const NewRow& row) {
   store_word(cold.since, word_of(row.since_ms));
   store_word(cold.meta, std::uint64_t{text} | std::uint64_t{row.by} << 32U);
 
-  std::uint32_t index = row.key.is_peer ? root.peers++ : root.prefixes++;
+  std::uint32_t index = root.rows[static_cast<std::size_t>(part)]++;
   for (std::size_t level = 1; level < kLevels && index % kFanOut == 0; ++level) {
     index /= kFanOut;
-    store_word(shared_->key(root.base, row.key.is_peer, level, index), search_key(bits));
+    store_word(shared_->key(root.base, part, level, index), head);
   }
   if (next_.collects_soonest && row.key.list == AclList::kGrey) {
     next_.soonest.offer(row.until_ms, number, shared_->layout().delta_rows);
@@ -608,7 +623,7 @@ void ListsEngine::write_next(const NewRow& row) {
 void ListsEngine::strike_late(std::size_t rows) {
   for (; rows > 0 && !late_strikes_.empty(); --rows) {
     if (const auto row = shared_->find_in_base(next_.root, late_strikes_.back())) {
-      store_word(shared_->hot(next_.root.base, *row).until, word_of(kStruckOut));
+      store_word(shared_->end(next_.root.base, *row), word_of(kStruckOut));
     }
     late_strikes_.pop_back();
   }
@@ -617,8 +632,7 @@ void ListsEngine::strike_late(std::size_t rows) {
 
 void ListsEngine::publish() {
   root_.base = next_.root.base;
-  root_.prefixes = next_.root.prefixes;
-  root_.peers = next_.root.peers;
+  root_.rows = next_.root.rows;
   root_.hidden = 0;
   root_.has_frozen = 0;
   root_.frozen_floor = {};
@@ -744,7 +758,7 @@ std::uint32_t ListsEngine::read_delta(Layer layer, DeltaIndex& index) {
     const std::uint32_t row = (load_word(shared_->slot(delta, i)) & kSlotRowMask) - 1;
     if (row >= has_slot.size()) continue;
     const ListRow values = shared_->delta_row_of(delta, row);
-    index[key_of(values, values.is_peer)] = row;
+    index[key_of(values)] = row;
     has_slot[row] = true;
     used = std::max(used, row + 1);
   }
@@ -775,15 +789,14 @@ void ListsEngine::finish_replacements() {
 void ListsEngine::recount() {
   counts_ = {};
   for_each_row([this](Place place, const ListRow& row) {
-    const bool is_peer = place.layer == Layer::kBase ? place.row >= root_.prefixes : row.is_peer;
-    ++(is_peer ? counts_.peers : counts_.prefixes)[index_of(row.list)];
+    ++(row.part == ListPart::kPeers ? counts_.peers : counts_.prefixes)[index_of(row.list)];
     if (row.list != AclList::kGrey || place.layer == Layer::kBase) return;
     (place.layer == Layer::kActive ? active_soonest_ : frozen_soonest_).push(row.until_ms, place.row);
   });
   shared_->control().counts.write(counts_);
   base_struck_out_ = 0;
   for (std::uint32_t row = 0; row < base_rows(); ++row) {
-    if (!ListsReader::counts_in_base(root_, shared_->base_row(root_.base, row))) ++base_struck_out_;
+    if (!ListsReader::counts_in_base(root_, shared_->base_row(root_, row))) ++base_struck_out_;
   }
   base_soonest_ = {};
   base_soonest_.set_incomplete();

@@ -90,7 +90,7 @@ class ListsEngine {
 
   // Reading
   std::uint32_t delta_of(Layer layer) const { return layer == Layer::kActive ? root_.active : root_.active ^ 1U; }
-  std::uint32_t base_rows() const { return root_.prefixes + root_.peers; }
+  std::uint32_t base_rows() const { return root_.end_row(); }
   ListRow row_at(Place place) const;
   ListEntry entry_at(Place place) const;
   /// Whether the row counts; it may be over.
@@ -105,7 +105,7 @@ class ListsEngine {
   // Steps
   void raise_revision();
   void write_root();
-  void count(AclList list, bool is_peer, int change);
+  void count(AclList list, ListPart part, int change);
   enum class Late : std::uint8_t { kInNextBaseToo, kNotThere };
   void strike_out(Place place, Late late = Late::kInNextBaseToo);
   void append(const ListEntry& entry);
@@ -132,6 +132,7 @@ class ListsEngine {
   void copy_rows(std::int64_t now_ms, std::size_t rows);
   bool belongs_in_next(Place place, const ListRow& row, std::int64_t now_ms);
   NewRow new_row(Place place, const ListKey& key) const;
+  void begin_part(ListPart part);
   void write_next(const NewRow& row);
   void strike_late(std::size_t rows);
   void publish();

@@ -17,10 +17,16 @@
 /// load an acquire, so that whoever meets a word of a step meets the revision that was raised before it.
 namespace bulkhead::shm {
 
-/// What an entry is filed under, in the order of the base: prefixes before peers, each prefix before all it contains,
-/// the same target in the order of the lists.
+/// The parts of the base, in their order. A prefix contains prefixes of its own part alone.
+enum class ListPart : std::uint8_t { kIpv4 = 0, kIpv6 = 1, kPeers = 2 };
+inline constexpr std::size_t kListParts = 3;
+
+ListPart part_of(const Prefix& prefix);
+
+/// What an entry is filed under, in the order of the base: part by part, each prefix before all it contains, the same
+/// target in the order of the lists.
 struct ListKey {
-  bool is_peer = false;
+  ListPart part = ListPart::kIpv4;
   std::uint64_t high = 0;  ///< of the address or peer id, read as a number of 128 bits
   std::uint64_t low = 0;
   std::uint8_t length = kAddressBits;  ///< of a peer: 128
@@ -47,19 +53,22 @@ inline Bits128 first_bits(Bits128 bits, unsigned int length) {
   return {bits.high & high, bits.low & low};
 }
 
+// The compiler's own functions: atomic_ref asserts alignment anew at each load, of which a look-up makes fifty.
 template <typename Word>
 Word load_word(const Word& word) {
-  // atomic_ref takes no const object in C++20. A lock-free load does not write, so read-only memory serves.
-  return std::atomic_ref<Word>(const_cast<Word&>(word)).load(std::memory_order_acquire);
+  static_assert(std::atomic_ref<Word>::is_always_lock_free);
+  return __atomic_load_n(&word, __ATOMIC_ACQUIRE);
 }
 
 template <typename Word>
 void store_word(Word& word, Word value) {
-  std::atomic_ref<Word>(word).store(value, std::memory_order_release);
+  __atomic_store_n(&word, value, __ATOMIC_RELEASE);
 }
 
 /// Stands in place of an entry's end when the entry is struck out.
 inline constexpr std::int64_t kStruckOut = std::numeric_limits<std::int64_t>::min();
+/// Number of this layout, in the segment's header.
+inline constexpr std::uint32_t kListsLayoutNumber = 2;
 /// Rows behind one key of the next level of the search tree.
 inline constexpr std::uint32_t kFanOut = 16;
 inline constexpr std::size_t kLevels = 6;
@@ -67,14 +76,22 @@ inline constexpr std::uint32_t kNoRow = std::numeric_limits<std::uint32_t>::max(
 inline constexpr std::uint32_t kMaximumDeltaRows = 1U << 16;
 inline constexpr std::size_t kTextWords = kListTextSize / sizeof(std::uint64_t);
 
-/// Of the base: what a look-up needs. Half a cache line.
-struct HotRow {
-  std::uint64_t high;
-  std::uint64_t low;
-  std::uint64_t until;
-  std::uint64_t meta;  ///< parent row (32 bits), length (8), list (8), reason (16)
+/// Of the base: kFanOut rows in their order, with all that a look-up needs of them on one page, so that it waits for
+/// memory once. The heads are what is searched: of an IPv4 prefix its last 64 bits, of others the first.
+struct alignas(512) Block {
+  std::uint64_t heads[kFanOut];
+  std::uint64_t ends[kFanOut];   ///< until, or kStruckOut
+  std::uint64_t metas[kFanOut];  ///< parent row (32 bits), length (8), list (8), reason (16)
+  std::uint64_t tails[kFanOut];  ///< the other 64 bits
 };
-static_assert(sizeof(HotRow) == 32);
+static_assert(sizeof(Block) == 512 && kPageBytes % sizeof(Block) == 0);
+
+inline std::uint64_t head_of(ListPart part, Bits128 bits) {
+  return part == ListPart::kIpv4 ? bits.low : bits.high;
+}
+inline std::uint64_t tail_of(ListPart part, Bits128 bits) {
+  return part == ListPart::kIpv4 ? bits.high : bits.low;
+}
 
 /// Of the base: the rest, at the same index.
 struct ColdRow {
@@ -87,14 +104,6 @@ struct TextRow {
   std::uint64_t words[kTextWords];
 };
 static_assert(sizeof(TextRow) == kListTextSize);
-
-/// What the search tree is searched by: 64 bits of an address that keep its order. All of an IPv4 address, and of an
-/// IPv6 address or a peer id its first 63; rows that are alike in these are told apart by themselves.
-inline std::uint64_t search_key(Bits128 bits) {
-  constexpr std::uint64_t kUpperHalf = std::uint64_t{1} << 63U;
-  if (bits.high != 0) return kUpperHalf | bits.high >> 1U;
-  return bits.low < kUpperHalf ? bits.low : kUpperHalf - 1;
-}
 
 /// Of a delta. Never used again before the delta is emptied.
 struct DeltaRow {
@@ -119,14 +128,38 @@ static_assert(sizeof(DeltaHead) == 128);
 /// What is in force. Written as one DoubleRow: the switch from one base to the next is one store.
 struct ListsRoot {
   std::uint32_t base;                                 ///< 0 or 1
-  std::uint32_t prefixes;                             ///< rows of the base that are prefixes; they come first
-  std::uint32_t peers;                                ///< rows behind them
+  std::array<std::uint32_t, kListParts> rows;         ///< of the base, by part
   std::uint32_t hidden;                               ///< bit of each list whose rows of the base do not count any more
   std::uint32_t active;                               ///< 0 or 1: the delta for new entries
   std::uint32_t has_frozen;                           ///< whether the other delta counts too: it is being merged
   std::array<std::uint32_t, kAclLists> active_floor;  ///< by list: earlier rows of the delta do not count any more
   std::array<std::uint32_t, kAclLists> frozen_floor;
-  std::array<std::uint32_t, 2> reserved;
+  std::uint32_t reserved;
+
+  std::uint32_t rows_of(ListPart part) const { return rows[static_cast<std::size_t>(part)]; }
+  /// Each part begins with a block of its own. The rows between two parts are struck out.
+  std::uint32_t first_row(ListPart part) const {
+    std::uint32_t row = 0;
+    for (std::size_t before = 0; before < static_cast<std::size_t>(part); ++before) row += whole_blocks(rows[before]);
+    return row;
+  }
+  /// Behind the last row of all.
+  std::uint32_t end_row() const {
+    std::size_t last = kListParts - 1;
+    while (last > 0 && rows[last] == 0) --last;
+    return first_row(static_cast<ListPart>(last)) + rows[last];
+  }
+  ListPart part_of_row(std::uint32_t row) const {
+    return row < first_row(ListPart::kIpv6)    ? ListPart::kIpv4
+           : row < first_row(ListPart::kPeers) ? ListPart::kIpv6
+                                               : ListPart::kPeers;
+  }
+  /// Whether it is one, and not between two parts.
+  bool is_row(std::uint32_t row) const {
+    const ListPart part = part_of_row(row);
+    return row - first_row(part) < rows_of(part);
+  }
+  static std::uint32_t whole_blocks(std::uint32_t rows) { return (rows + kFanOut - 1) / kFanOut * kFanOut; }
 };
 static_assert(sizeof(ListsRoot) == 56);
 
@@ -157,11 +190,11 @@ static_assert(kMaximumDeltaRows <= kSlotRowMask);
 /// Offsets in bytes from the segment's begin, all computed from the capacity.
 struct ListsLayout {
   struct Base {
-    std::uint64_t hot = 0;
+    std::uint64_t blocks = 0;
     std::uint64_t cold = 0;
     std::uint64_t texts = 0;
-    /// Of the prefixes and of the peers: words. Level k, from 1, has the search key of each kFanOut^k-th row.
-    std::array<std::array<std::uint64_t, kLevels>, 2> keys{};
+    /// Of each part: words. Level k, from 1, has the head of each kFanOut^k-th row.
+    std::array<std::array<std::uint64_t, kLevels>, kListParts> keys{};
   };
   struct Delta {
     std::uint64_t head = 0;

@@ -31,13 +31,13 @@ SetBy set_by_of(std::uint64_t value) {
   return static_cast<SetBy>(std::min<std::uint64_t>(value & 0xffU, kSetByCount - 1));
 }
 
-ListEntry entry_of(const ListRow& row, bool is_peer) {
+ListEntry entry_of(const ListRow& row) {
   ListEntry entry;
   entry.list = row.list;
   entry.reason = row.reason;
-  entry.is_peer = is_peer;
+  entry.is_peer = row.part == ListPart::kPeers;
   entry.until_ms = row.until_ms;
-  if (is_peer) {
+  if (entry.is_peer) {
     entry.peer = bytes_of(row.bits);
   } else {
     entry.prefix = Prefix{Address{bytes_of(row.bits)}, row.length};
@@ -54,6 +54,31 @@ std::array<char, kListTextSize> text_of(const std::uint64_t (&words)[Words]) {
   std::memcpy(text.data(), copy, sizeof copy);
   text.back() = '\0';
   return text;
+}
+
+// Of `count` words, at most kFanOut, the last one that is not above; the first one is taken not to be. Without branches:
+// which of them it is is as random as the addresses.
+std::uint32_t last_word_not_above(const std::uint64_t* words, std::uint32_t count, std::uint64_t wanted) {
+  const auto half_or_none = [&](std::uint32_t at, std::uint32_t half) {
+    return half * static_cast<std::uint32_t>(load_word(words[at]) <= wanted);
+  };
+  std::uint32_t last = 0;
+  if (count == kFanOut) {
+    for (std::uint32_t half = kFanOut / 2; half > 0; half /= 2) last += half_or_none(last + half, half);
+    return last;
+  }
+  while (count > 1) {
+    const std::uint32_t half = count / 2;
+    last += half_or_none(last + half, half);
+    count -= half;
+  }
+  return last;
+}
+
+// kFanOut words.
+void prefetch(const std::uint64_t* words) {
+  __builtin_prefetch(words);
+  __builtin_prefetch(words + kFanOut / 2);
 }
 
 }  // namespace
@@ -73,36 +98,38 @@ std::array<std::uint8_t, 16> bytes_of(Bits128 bits) {
   return bytes;
 }
 
+ListPart part_of(const Prefix& prefix) {
+  return is_ipv4(prefix) ? ListPart::kIpv4 : ListPart::kIpv6;
+}
+
 ListKey key_of(AclList list, const Prefix& prefix) {
   const Bits128 bits = bits_of(prefix.address.bytes);
-  return {false, bits.high, bits.low, prefix.length, list};
+  return {part_of(prefix), bits.high, bits.low, prefix.length, list};
 }
 
 ListKey key_of(AclList list, const PeerId& peer) {
   const Bits128 bits = bits_of(peer);
-  return {true, bits.high, bits.low, kAddressBits, list};
+  return {ListPart::kPeers, bits.high, bits.low, kAddressBits, list};
 }
 
 ListKey key_of(const ListEntry& entry) {
   return entry.is_peer ? key_of(entry.list, entry.peer) : key_of(entry.list, entry.prefix);
 }
 
-ListKey key_of(const ListRow& row, bool is_peer) {
-  return {is_peer, row.bits.high, row.bits.low, row.length, row.list};
+ListKey key_of(const ListRow& row) {
+  return {row.part, row.bits.high, row.bits.low, row.length, row.list};
 }
 
 ListTarget target_of(const Prefix& prefix) {
-  return {bits_of(prefix.address.bytes), prefix.length, false, is_ipv4(prefix)};
+  return {bits_of(prefix.address.bytes), prefix.length, part_of(prefix)};
 }
 
 ListTarget target_of(const PeerId& peer) {
-  return {bits_of(peer), kAddressBits, true, false};
+  return {bits_of(peer), kAddressBits, ListPart::kPeers};
 }
 
 ListTarget target_of(const ListKey& key) {
-  const Bits128 bits{key.high, key.low};
-  const bool mapped = !key.is_peer && is_ipv4(Prefix{Address{bytes_of(bits)}, key.length});
-  return {bits, key.length, key.is_peer, mapped};
+  return {{key.high, key.low}, key.length, key.part};
 }
 
 ListsLayout::ListsLayout(std::uint32_t entries) : capacity(entries) {
@@ -121,8 +148,9 @@ ListsLayout::ListsLayout(std::uint32_t entries) : capacity(entries) {
     part.rows = take(delta_rows, sizeof(DeltaRow));
   }
   for (auto& part : base) {
-    part.hot = take(entries, sizeof(HotRow));
-    part.cold = take(entries, sizeof(ColdRow));
+    const std::uint32_t all_rows = ListsRoot::whole_blocks(entries) + (kListParts - 1) * kFanOut;
+    part.blocks = take(all_rows / kFanOut, sizeof(Block));
+    part.cold = take(all_rows, sizeof(ColdRow));
     part.texts = take(entries, sizeof(TextRow));
     for (auto& levels : part.keys) {
       std::uint32_t rows = entries;
@@ -144,6 +172,7 @@ Result<ListsReader> ListsReader::map(int fd, Access access) {
   }
   ListsReader reader(capacity);
   if (header->rows[1] != reader.layout_.delta_rows) return broken("lists", "another size of the deltas");
+  if (header->rows[2] != kListsLayoutNumber) return broken("lists", "another layout");
   auto mapping = map_checked(fd, access, reader.layout_.size);
   if (!mapping) return mapping.error();
   reader.mapping_ = std::move(*mapping);
@@ -160,13 +189,9 @@ ListsRoot ListsReader::root() const {
   ListsRoot root = control().root.read().value_or(ListsRoot{});
   root.base &= 1U;
   root.active &= 1U;
-  root.prefixes = std::min(root.prefixes, layout_.capacity);
-  root.peers = std::min(root.peers, layout_.capacity - root.prefixes);
+  std::uint32_t left = layout_.capacity;
+  for (auto& rows : root.rows) left -= rows = std::min(rows, left);
   return root;
-}
-
-HotRow& ListsReader::hot(std::uint32_t base, std::uint32_t row) const {
-  return at<HotRow>(mapping_, layout_.base[base].hot + std::uint64_t{row} * sizeof(HotRow));
 }
 
 ColdRow& ListsReader::cold(std::uint32_t base, std::uint32_t row) const {
@@ -175,11 +200,6 @@ ColdRow& ListsReader::cold(std::uint32_t base, std::uint32_t row) const {
 
 TextRow& ListsReader::text(std::uint32_t base, std::uint32_t number) const {
   return at<TextRow>(mapping_, layout_.base[base].texts + std::uint64_t{number} * sizeof(TextRow));
-}
-
-std::uint64_t& ListsReader::key(std::uint32_t base, bool peers, std::size_t level, std::uint32_t index) const {
-  return at<std::uint64_t>(
-      mapping_, layout_.base[base].keys[peers ? 1 : 0][level] + std::uint64_t{index} * sizeof(std::uint64_t));
 }
 
 DeltaHead& ListsReader::delta_head(std::uint32_t delta) const {
@@ -198,20 +218,29 @@ DeltaRow& ListsReader::delta_row(std::uint32_t delta, std::uint32_t row) const {
   return at<DeltaRow>(mapping_, layout_.delta[delta].rows + std::uint64_t{row} * sizeof(DeltaRow));
 }
 
-std::uint64_t ListsReader::hash(Bits128 bits, std::uint8_t length, bool is_peer) const {
-  return keyed_hash(bits.high, bits.low, std::uint64_t{length} | (is_peer ? 0x100U : 0U), hash_key0_, hash_key1_);
+std::uint64_t ListsReader::hash(Bits128 bits, std::uint8_t length, ListPart part) const {
+  const std::uint64_t number = std::uint64_t{length} | (part == ListPart::kPeers ? 0x100U : 0U);
+  return keyed_hash(bits.high, bits.low, number, hash_key0_, hash_key1_);
 }
 
-ListRow ListsReader::base_row(std::uint32_t base, std::uint32_t row) const {
-  const HotRow& source = hot(base, row);
-  const std::uint64_t meta = load_word(source.meta);
+ListRow ListsReader::base_row(const ListsRoot& root, std::uint32_t row) const {
+  const ListPart part = root.part_of_row(row);
+  const std::uint64_t head_word = load_word(head(root.base, row));
+  const std::uint64_t tail_word = load_word(tail(root.base, row));
+  const Bits128 bits = part == ListPart::kIpv4 ? Bits128{tail_word, head_word} : Bits128{head_word, tail_word};
+  ListRow values = row_of(part, bits, load_word(meta(root.base, row)));
+  values.until_ms = static_cast<std::int64_t>(load_word(end(root.base, row)));
+  return values;
+}
+
+ListRow ListsReader::row_of(ListPart part, Bits128 bits, std::uint64_t meta_word) {
   ListRow values;
-  values.bits = {load_word(source.high), load_word(source.low)};
-  values.until_ms = static_cast<std::int64_t>(load_word(source.until));
-  values.parent = static_cast<std::uint32_t>(meta);
-  values.length = static_cast<std::uint8_t>(meta >> 32U);
-  values.list = list_of(meta >> 40U);
-  values.reason = reason_of(meta >> 48U);
+  values.part = part;
+  values.bits = bits;
+  values.parent = static_cast<std::uint32_t>(meta_word);
+  values.length = static_cast<std::uint8_t>(meta_word >> 32U);
+  values.list = list_of(meta_word >> 40U);
+  values.reason = reason_of(meta_word >> 48U);
   return values;
 }
 
@@ -223,13 +252,14 @@ ListRow ListsReader::delta_row_of(std::uint32_t delta, std::uint32_t row) const 
   values.until_ms = static_cast<std::int64_t>(load_word(source.until));
   values.length = static_cast<std::uint8_t>(meta);
   values.list = list_of(meta >> 8U);
-  values.is_peer = ((meta >> 24U) & 1U) != 0;
+  const bool is_peer = ((meta >> 24U) & 1U) != 0;
+  values.part = is_peer ? ListPart::kPeers : part_of(Prefix{Address{bytes_of(values.bits)}, values.length});
   values.reason = reason_of(meta >> 32U);
   return values;
 }
 
 ListEntry ListsReader::base_entry(const ListsRoot& root, std::uint32_t row) const {
-  ListEntry entry = entry_of(base_row(root.base, row), row >= root.prefixes);
+  ListEntry entry = entry_of(base_row(root, row));
   const ColdRow& rest = cold(root.base, row);
   const std::uint64_t meta = load_word(rest.meta);
   entry.since_ms = static_cast<std::int64_t>(load_word(rest.since));
@@ -242,62 +272,73 @@ ListEntry ListsReader::base_entry(const ListsRoot& root, std::uint32_t row) cons
 ListEntry ListsReader::delta_entry(std::uint32_t delta, std::uint32_t row) const {
   const ListRow values = delta_row_of(delta, row);
   const DeltaRow& source = delta_row(delta, row);
-  ListEntry entry = entry_of(values, values.is_peer);
+  ListEntry entry = entry_of(values);
   entry.since_ms = static_cast<std::int64_t>(load_word(source.since));
   entry.by = set_by_of(load_word(source.meta) >> 16U);
   entry.text = text_of(source.text);
   return entry;
 }
 
-std::uint32_t ListsReader::last_not_above(const ListsRoot& root, bool peers, Bits128 bits) const {
-  const std::uint32_t first_row = peers ? root.prefixes : 0;
-  std::array<std::uint32_t, kLevels> counts{};
-  counts[0] = peers ? root.peers : root.prefixes;
-  if (counts[0] == 0) return kNoRow;
-  std::size_t top = 0;
-  while (counts[top] > kFanOut && top + 1 < kLevels) {
-    counts[top + 1] = rows_above(counts[top]);
-    ++top;
+ListsReader::Shape ListsReader::shape(const ListsRoot& root, ListPart part) const {
+  Shape shape;
+  shape.part = part;
+  shape.first_row = root.first_row(part);
+  shape.blocks = &block(root.base, shape.first_row);
+  shape.counts[0] = root.rows_of(part);
+  while (shape.counts[shape.top] > kFanOut && shape.top + 1 < kLevels) {
+    const std::size_t level = ++shape.top;
+    shape.counts[level] = rows_above(shape.counts[level - 1]);
+    shape.keys[level] = &key(root.base, part, level, 0);
   }
-  const std::uint64_t wanted = search_key(bits);
-  std::uint32_t begin = 0;
-  std::uint32_t end = counts[top];
-  for (std::size_t level = top; level > 0; --level) {
-    if (level == 1) {
-      // The row will be on one of these two pages: its address is translated while the keys are fetched.
-      __builtin_prefetch(&hot(root.base, first_row + begin * kFanOut));
-      __builtin_prefetch(&hot(root.base, first_row + (end - 1) * kFanOut));
-    }
-    // All of a node's keys, without branches: which of them is the one is as random as the addresses.
-    std::uint32_t above = begin;
-    const std::uint64_t* const keys = &key(root.base, peers, level, 0);
-    for (std::uint32_t index = begin; index < end; ++index) above += load_word(keys[index]) <= wanted ? 1U : 0U;
-    if (above == begin) return kNoRow;
-    begin = (above - 1) * kFanOut;
-    end = std::min(begin + kFanOut, counts[level - 1]);
-    if (begin >= end) return kNoRow;
-  }
-  // The rows lie on several cache lines: asked for together, they come together.
-  for (std::uint32_t row = begin; row < end; row += 2) __builtin_prefetch(&hot(root.base, first_row + row));
-  std::uint32_t above = begin;
-  for (std::uint32_t row = begin; row < end; ++row) {
-    const HotRow& values = hot(root.base, first_row + row);
-    const std::uint64_t high = load_word(values.high);
-    const auto equal = static_cast<unsigned int>(high == bits.high);
-    above += static_cast<unsigned int>(high < bits.high) |
-             (equal & static_cast<unsigned int>(load_word(values.low) <= bits.low));
-  }
-  if (above > begin) return first_row + above - 1;
-  return begin == 0 ? kNoRow : step_back(root.base, first_row, first_row + begin - 1, bits);
+  return shape;
 }
 
-/// The last row from `first` to `row` that is not above `bits`; the search keys cannot tell the last ones apart.
-std::uint32_t ListsReader::step_back(std::uint32_t base, std::uint32_t first, std::uint32_t row, Bits128 bits) const {
+ListsReader::Descent::Descent(const Shape& shape, Bits128 bits)
+    : wanted_(head_of(shape.part, bits)),
+      level_(static_cast<std::uint32_t>(shape.top)),
+      count_(shape.counts[shape.top]) {
+  if (count_ == 0) return;
+  const std::uint64_t first = load_word(level_ == 0 ? shape.blocks->heads[0] : shape.keys[level_][0]);
+  if (first > wanted_) count_ = 0;
+}
+
+void ListsReader::Descent::step(const Shape& shape) {
+  if (level_ == 0) return;
+  begin_ = (begin_ + last_word_not_above(shape.keys[level_] + begin_, count_, wanted_)) * kFanOut;
+  const std::uint32_t words = shape.counts[--level_];
+  count_ = count_ == 0 || begin_ >= words ? 0 : std::min(kFanOut, words - begin_);
+  if (level_ > 0) {
+    prefetch(shape.keys[level_] + begin_);
+    return;
+  }
+  // All that a look-up may want of the block comes in one go.
+  const Block& rows = shape.blocks[begin_ / kFanOut];
+  prefetch(rows.heads);
+  prefetch(rows.metas);
+  prefetch(rows.ends);
+}
+
+std::uint32_t ListsReader::Descent::row(const Shape& shape) const {
+  if (count_ == 0) return kNoRow;
+  return shape.first_row + begin_ + last_word_not_above(shape.blocks[begin_ / kFanOut].heads, count_, wanted_);
+}
+
+std::uint32_t ListsReader::last_not_above(const ListsRoot& root, ListPart part, Bits128 bits) const {
+  const Shape part_shape = shape(root, part);
+  Descent descent(part_shape, bits);
+  for (std::size_t level = part_shape.top; level > 0; --level) descent.step(part_shape);
+  return step_back(root, part, descent.row(part_shape), bits);
+}
+
+/// The last row of the part that is not above `bits`, where `row` is the last one by the heads alone, or kNoRow.
+std::uint32_t ListsReader::step_back(const ListsRoot& root, ListPart part, std::uint32_t row, Bits128 bits) const {
+  if (row == kNoRow || part == ListPart::kIpv4) return row;
   const auto is_above = [&](std::uint32_t number) {
-    const HotRow& values = hot(base, number);
-    return Bits128{load_word(values.high), load_word(values.low)} > bits;
+    const std::uint64_t high = load_word(head(root.base, number));
+    return high > bits.high || (high == bits.high && load_word(tail(root.base, number)) > bits.low);
   };
   if (!is_above(row)) return row;
+  const std::uint32_t first = root.first_row(part);
   // In growing steps to one that is not above, then by halves: there may be any number of them.
   std::uint32_t above = row;
   std::uint32_t step = 1;
@@ -326,7 +367,7 @@ std::optional<std::uint32_t> ListsReader::find_in_base(const ListsRoot& root, co
 std::optional<std::uint32_t> ListsReader::find_in_delta(const ListsRoot& root, std::uint32_t delta,
                                                         const ListKey& key) const {
   std::optional<std::uint32_t> found;
-  probe(root, delta, {key.high, key.low}, key.length, key.is_peer, [&](std::uint32_t row, const ListRow& values) {
+  probe(root, delta, {key.high, key.low}, key.length, key.part, [&](std::uint32_t row, const ListRow& values) {
     if (values.list == key.list) found = row;
     return !found;
   });
@@ -343,34 +384,62 @@ std::optional<ListEntry> ListsReader::find(const ListsRoot& root, const ListKey&
 }
 
 Verdict ListsReader::look_up(const ListTarget& target, std::int64_t now_ms) const {
-  struct Best {
-    int length = -1;
-    Bits128 bits;
-    std::int64_t until_ms = 0;
-    Reason reason = Reason::kNone;
-  };
-  const auto best = consistent([&](const ListsRoot& root) {
-    std::array<Best, kAclLists> found;
-    const auto take = [&](std::uint32_t, const ListRow& row) {
-      if (is_over(row.until_ms, now_ms)) return true;
-      Best& of_list = found[static_cast<std::size_t>(row.list)];
-      if (row.length > of_list.length) of_list = {row.length, row.bits, row.until_ms, row.reason};
-      // Nothing wins over black, and what follows is shorter.
-      return row.list != AclList::kBlack;
+  Verdict verdict;
+  look_up_some<1>(std::span(&target, 1), now_ms, std::span(&verdict, 1));
+  return verdict;
+}
+
+void ListsReader::look_up(std::span<const ListTarget> targets, std::int64_t now_ms, std::span<Verdict> verdicts) const {
+  look_up_some<kLookUpsAtOnce>(targets, now_ms, verdicts);
+}
+
+template <std::size_t kMost>
+void ListsReader::look_up_some(std::span<const ListTarget> targets, std::int64_t now_ms,
+                               std::span<Verdict> verdicts) const {
+  require(targets.size() <= kMost && verdicts.size() == targets.size());
+  // Of each the row that decides, by its list first and then by its length; until there is one, that of no list.
+  std::array<ListRow, kMost> best;
+  constexpr auto kNone = static_cast<AclList>(kAclLists);
+  (void)consistent([&](const ListsRoot& root) {
+    std::array<Shape, kMost == 1 ? 1 : kListParts> shapes;
+    const auto shape_of = [&](std::size_t i) -> Shape& {
+      return shapes[kMost == 1 ? 0 : static_cast<std::size_t>(targets[i].part)];
     };
-    visit_delta(root, root.active, target, take);
-    if (root.has_frozen != 0) visit_delta(root, root.active ^ 1U, target, take);
-    visit_base(root, target, take);
-    return found;
+    std::array<Descent, kMost> descents;
+    std::size_t levels = 0;
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      Shape& part = shape_of(i);
+      if (part.blocks == nullptr) part = shape(root, targets[i].part);
+      levels = std::max(levels, part.top);
+      descents[i] = Descent(part, targets[i].bits);
+    }
+    // Level by level for all of them: while one waits for memory so do the others.
+    for (std::size_t level = 0; level < levels; ++level) {
+      for (std::size_t i = 0; i < targets.size(); ++i) descents[i].step(shape_of(i));
+    }
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      ListRow& found = best[i];
+      found.list = kNone;
+      const auto take = [&](std::uint32_t, const ListRow& row) {
+        if (is_over(row.until_ms, now_ms)) return true;
+        if (row.list < found.list || (row.list == found.list && row.length > found.length)) found = row;
+        // Nothing wins over black, and what follows is shorter.
+        return row.list != AclList::kBlack;
+      };
+      visit_delta(root, root.active, targets[i], take);
+      if (root.has_frozen != 0) visit_delta(root, root.active ^ 1U, targets[i], take);
+      const std::uint32_t row = step_back(root, targets[i].part, descents[i].row(shape_of(i)), targets[i].bits);
+      visit_base_from(root, row, targets[i], take);
+    }
+    return true;
   });
-  for (std::size_t list = 0; list < kAclLists; ++list) {
-    const Best& row = best[list];
-    if (row.length < 0) continue;
-    Verdict verdict{static_cast<AclList>(list), row.reason, {}, row.until_ms};
-    if (!target.is_peer) verdict.prefix = Prefix{Address{bytes_of(row.bits)}, static_cast<std::uint8_t>(row.length)};
-    return verdict;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const ListRow& row = best[i];
+    verdicts[i] = {};
+    if (row.list == kNone) continue;
+    verdicts[i] = {row.list, row.reason, {}, row.until_ms};
+    if (row.part != ListPart::kPeers) verdicts[i].prefix = Prefix{Address{bytes_of(row.bits)}, row.length};
   }
-  return {};
 }
 
 std::vector<ListEntry> ListsReader::matches(const ListTarget& target, std::int64_t now_ms) const {
@@ -407,7 +476,7 @@ std::vector<ListEntry> ListsReader::delta_entries(std::int64_t now_ms) const {
         if (row >= layout_.delta_rows) continue;
         const ListRow values = delta_row_of(delta, row);
         if (!counts_in_delta(root, delta, row, values) || is_over(values.until_ms, now_ms)) continue;
-        entries.try_emplace(key_of(values, values.is_peer), delta_entry(delta, row));
+        entries.try_emplace(key_of(values), delta_entry(delta, row));
       }
     }
     return entries;
@@ -419,17 +488,18 @@ std::vector<ListEntry> ListsReader::delta_entries(std::int64_t now_ms) const {
 
 std::vector<ListsReader::Walked> ListsReader::walk_base(const std::optional<ListKey>& after, std::size_t rows) const {
   return consistent([&](const ListsRoot& root) {
-    const auto key_at = [&](std::uint32_t row) { return key_of(base_row(root.base, row), row >= root.prefixes); };
+    const auto key_at = [&](std::uint32_t row) { return key_of(base_row(root, row)); };
     std::uint32_t row = 0;
     if (after) {
-      row = last_not_above(root, after->is_peer, {after->high, after->low});
+      row = last_not_above(root, after->part, {after->high, after->low});
       // Before all of its part: none but the first row can follow.
-      row = row == kNoRow ? (after->is_peer ? root.prefixes : 0) : row + 1;
+      row = row == kNoRow ? root.first_row(after->part) : row + 1;
       while (row > 0 && key_at(row - 1) > *after) --row;
     }
     std::vector<Walked> walked;
-    for (; row < root.prefixes + root.peers && walked.size() < rows; ++row) {
-      const ListRow values = base_row(root.base, row);
+    for (; row < root.end_row() && walked.size() < rows; ++row) {
+      if (!root.is_row(row)) continue;
+      const ListRow values = base_row(root, row);
       Walked one{key_at(row), std::nullopt};
       one.entry = counts_in_base(root, values) ? base_entry(root, row) : find(root, one.key);
       walked.push_back(one);

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "shm/lists_layout.h"
 #include "shm/segment.h"
+#include "shm/table_file.h"
 
 namespace bulkhead::shm {
 
@@ -15,7 +17,7 @@ struct ListRow {
   std::uint32_t parent = kNoRow;  ///< of the base: the nearest row before it whose prefix contains this one's
   std::uint8_t length = 0;
   AclList list = AclList::kBlack;
-  bool is_peer = false;  ///< of a delta
+  ListPart part = ListPart::kIpv4;
   Reason reason = Reason::kNone;
 };
 
@@ -23,8 +25,7 @@ struct ListRow {
 struct ListTarget {
   Bits128 bits;
   std::uint8_t length = kAddressBits;
-  bool is_peer = false;
-  bool is_ipv4 = false;
+  ListPart part = ListPart::kIpv6;
 };
 ListTarget target_of(const Prefix& prefix);
 ListTarget target_of(const PeerId& peer);
@@ -52,29 +53,41 @@ class ListsReader {
     }
   }
 
-  HotRow& hot(std::uint32_t base, std::uint32_t row) const;
+  Block& block(std::uint32_t base, std::uint32_t row) const {
+    return at<Block>(mapping_, layout_.base[base].blocks + std::uint64_t{row / kFanOut} * sizeof(Block));
+  }
+  std::uint64_t& head(std::uint32_t base, std::uint32_t row) const { return block(base, row).heads[row % kFanOut]; }
+  std::uint64_t& end(std::uint32_t base, std::uint32_t row) const { return block(base, row).ends[row % kFanOut]; }
+  std::uint64_t& meta(std::uint32_t base, std::uint32_t row) const { return block(base, row).metas[row % kFanOut]; }
+  std::uint64_t& tail(std::uint32_t base, std::uint32_t row) const { return block(base, row).tails[row % kFanOut]; }
   ColdRow& cold(std::uint32_t base, std::uint32_t row) const;
   TextRow& text(std::uint32_t base, std::uint32_t number) const;
-  std::uint64_t& key(std::uint32_t base, bool peers, std::size_t level, std::uint32_t index) const;
+  std::uint64_t& key(std::uint32_t base, ListPart part, std::size_t level, std::uint32_t index) const {
+    const std::uint64_t level_at = layout_.base[base].keys[static_cast<std::size_t>(part)][level];
+    return at<std::uint64_t>(mapping_, level_at + std::uint64_t{index} * sizeof(std::uint64_t));
+  }
   DeltaHead& delta_head(std::uint32_t delta) const;
   std::uint64_t& filter_word(std::uint32_t delta, std::uint32_t index) const;
   std::uint32_t& slot(std::uint32_t delta, std::uint32_t index) const;
   DeltaRow& delta_row(std::uint32_t delta, std::uint32_t row) const;
 
-  std::uint64_t hash(Bits128 bits, std::uint8_t length, bool is_peer) const;
+  std::uint64_t hash(Bits128 bits, std::uint8_t length, ListPart part) const;
   std::uint32_t first_slot(std::uint64_t hash) const {
     return static_cast<std::uint32_t>(hash) & (layout_.delta_slots - 1);
   }
   static std::uint32_t filter_bit(std::uint64_t hash) { return static_cast<std::uint32_t>(hash >> 20U) % kFilterBits; }
   static std::uint32_t slot_tag(std::uint64_t hash) { return static_cast<std::uint32_t>(hash >> 32U) & ~kSlotRowMask; }
 
-  ListRow base_row(std::uint32_t base, std::uint32_t row) const;
+  ListRow base_row(const ListsRoot& root, std::uint32_t row) const;
+  /// Without its end.
+  static ListRow row_of(ListPart part, Bits128 bits, std::uint64_t meta_word);
+  static bool contains(ListPart part, const Block& rows, std::uint32_t at, std::uint8_t length, Bits128 bits);
   ListRow delta_row_of(std::uint32_t delta, std::uint32_t row) const;
   ListEntry base_entry(const ListsRoot& root, std::uint32_t row) const;
   ListEntry delta_entry(std::uint32_t delta, std::uint32_t row) const;
 
-  /// The last row of its part of the base whose address is not above `bits`; kNoRow when there is none.
-  std::uint32_t last_not_above(const ListsRoot& root, bool peers, Bits128 bits) const;
+  /// The last row of that part of the base whose address is not above `bits`; kNoRow when there is none.
+  std::uint32_t last_not_above(const ListsRoot& root, ListPart part, Bits128 bits) const;
 
   /// Calls visit(row number, ListRow) for the rows of the base that contain the target, longest first, until it returns
   /// false. Struck-out and hidden rows are left out.
@@ -85,7 +98,7 @@ class ListsReader {
   void visit_delta(const ListsRoot& root, std::uint32_t delta, const ListTarget& target, const Visit& visit) const;
   /// Calls visit(row number, ListRow) for the rows of a delta of exactly that length that count.
   template <typename Visit>
-  bool probe(const ListsRoot& root, std::uint32_t delta, Bits128 bits, std::uint8_t length, bool is_peer,
+  bool probe(const ListsRoot& root, std::uint32_t delta, Bits128 bits, std::uint8_t length, ListPart part,
              const Visit& visit) const;
 
   std::optional<std::uint32_t> find_in_base(const ListsRoot& root, const ListKey& key) const;
@@ -103,6 +116,10 @@ class ListsReader {
   }
 
   Verdict look_up(const ListTarget& target, std::int64_t now_ms) const;
+  /// The same for up to kLookUpsAtOnce, all at one moment; `verdicts` has their number.
+  void look_up(std::span<const ListTarget> targets, std::int64_t now_ms, std::span<Verdict> verdicts) const;
+  /// As many as memory answers at the same time.
+  static constexpr std::size_t kLookUpsAtOnce = 16;
   /// Of all lists, in the order in which they win, each the longest first.
   std::vector<ListEntry> matches(const ListTarget& target, std::int64_t now_ms) const;
   /// All that count in both deltas, by key.
@@ -116,7 +133,40 @@ class ListsReader {
   std::vector<Walked> walk_base(const std::optional<ListKey>& after, std::size_t rows) const;
 
  private:
-  std::uint32_t step_back(std::uint32_t base, std::uint32_t first, std::uint32_t row, Bits128 bits) const;
+  /// Of one part of the base: the levels of its search tree, how many words each has, and where they stand. Level 0 is
+  /// the heads, in blocks.
+  struct Shape {
+    ListPart part = ListPart::kIpv4;
+    std::uint32_t first_row = 0;
+    const Block* blocks = nullptr;
+    std::size_t top = 0;
+    std::array<std::uint32_t, kLevels> counts{};
+    std::array<const std::uint64_t*, kLevels> keys{};  ///< from level 1
+  };
+  Shape shape(const ListsRoot& root, ListPart part) const;
+
+  /// On the way down the search tree, a level at each step, which asks for the memory that the next one needs. So
+  /// several can go down side by side and wait together.
+  class Descent {
+   public:
+    Descent() = default;
+    Descent(const Shape& shape, Bits128 bits);
+    void step(const Shape& shape);
+    /// After as many steps as there are levels above the heads: the last row whose head is not above, or kNoRow.
+    std::uint32_t row(const Shape& shape) const;
+
+   private:
+    std::uint64_t wanted_ = 0;
+    std::uint32_t level_ = 0;
+    std::uint32_t begin_ = 0;
+    std::uint32_t count_ = 0;  ///< words of the node; 0: there is no such row
+  };
+
+  template <std::size_t kMost>
+  void look_up_some(std::span<const ListTarget> targets, std::int64_t now_ms, std::span<Verdict> verdicts) const;
+  template <typename Visit>
+  void visit_base_from(const ListsRoot& root, std::uint32_t row, const ListTarget& target, const Visit& visit) const;
+  std::uint32_t step_back(const ListsRoot& root, ListPart part, std::uint32_t row, Bits128 bits) const;
 
   /// Being overtaken once takes a writer that is at it in these few hundred nanoseconds.
   static constexpr int kAttempts = 64;
@@ -129,26 +179,46 @@ class ListsReader {
   std::uint64_t hash_key1_ = 0;
 };
 
-ListKey key_of(const ListRow& row, bool is_peer);
+ListKey key_of(const ListRow& row);
 
 template <typename Visit>
 void ListsReader::visit_base(const ListsRoot& root, const ListTarget& target, const Visit& visit) const {
-  std::uint32_t row = last_not_above(root, target.is_peer, target.bits);
-  while (row != kNoRow) {
-    const ListRow values = base_row(root.base, row);
-    const bool matches = values.length <= target.length && (!target.is_ipv4 || values.length >= kMappedBits) &&
-                         first_bits(target.bits, values.length) == values.bits;
-    if (matches && counts_in_base(root, values) && !visit(row, values)) return;
-    // Parents stand before their rows: the walk ends whatever a page that is being written again holds.
-    if (values.parent >= row) return;
-    row = values.parent;
-  }
+  visit_base_from(root, last_not_above(root, target.part, target.bits), target, visit);
 }
 
 template <typename Visit>
-bool ListsReader::probe(const ListsRoot& root, std::uint32_t delta, Bits128 bits, std::uint8_t length, bool is_peer,
+void ListsReader::visit_base_from(const ListsRoot& root, std::uint32_t row, const ListTarget& target,
+                                  const Visit& visit) const {
+  while (row != kNoRow) {
+    const Block& rows = block(root.base, row);
+    const std::uint32_t at = row % kFanOut;
+    const std::uint64_t meta_word = load_word(rows.metas[at]);
+    const auto parent = static_cast<std::uint32_t>(meta_word);
+    const auto length = static_cast<std::uint8_t>(meta_word >> 32U);
+    if (length <= target.length && contains(target.part, rows, at, length, target.bits)) {
+      ListRow values = row_of(target.part, first_bits(target.bits, length), meta_word);
+      values.until_ms = static_cast<std::int64_t>(load_word(rows.ends[at]));
+      if (counts_in_base(root, values) && !visit(row, values)) return;
+    }
+    // Parents stand before their rows: the walk ends whatever a page that is being written again holds.
+    if (parent >= row) return;
+    row = parent;
+  }
+}
+
+/// Whether the row's prefix of that length contains these bits. Its tail is looked at only if the head does not decide.
+inline bool ListsReader::contains(ListPart part, const Block& rows, std::uint32_t at, std::uint8_t length,
+                                  Bits128 bits) {
+  const std::uint64_t difference = load_word(rows.heads[at]) ^ head_of(part, bits);
+  if (part == ListPart::kIpv4) return (difference >> (kAddressBits - length)) == 0;
+  if (length <= 64) return length == 0 || (difference >> (64U - length)) == 0;
+  return difference == 0 && ((load_word(rows.tails[at]) ^ bits.low) >> (kAddressBits - length)) == 0;
+}
+
+template <typename Visit>
+bool ListsReader::probe(const ListsRoot& root, std::uint32_t delta, Bits128 bits, std::uint8_t length, ListPart part,
                         const Visit& visit) const {
-  const std::uint64_t hashed = hash(bits, length, is_peer);
+  const std::uint64_t hashed = hash(bits, length, part);
   const std::uint32_t bit = filter_bit(hashed);
   if (((load_word(filter_word(delta, bit / 64)) >> (bit % 64)) & 1U) == 0) return true;
   const std::uint32_t tag = slot_tag(hashed);
@@ -159,7 +229,7 @@ bool ListsReader::probe(const ListsRoot& root, std::uint32_t delta, Bits128 bits
     const std::uint32_t row = (value & kSlotRowMask) - 1;
     if ((value & ~kSlotRowMask) == tag && row < layout_.delta_rows) {
       const ListRow values = delta_row_of(delta, row);
-      const bool same = values.bits == bits && values.length == length && values.is_peer == is_peer;
+      const bool same = values.bits == bits && values.length == length && values.part == part;
       if (same && counts_in_delta(root, delta, row, values) && !visit(row, values)) return false;
     }
     index = (index + 1) & (layout_.delta_slots - 1);
@@ -171,8 +241,8 @@ template <typename Visit>
 void ListsReader::visit_delta(const ListsRoot& root, std::uint32_t delta, const ListTarget& target,
                               const Visit& visit) const {
   const DeltaHead& head = delta_head(delta);
-  if (target.is_peer) {
-    if (load_word(head.peers) != 0) probe(root, delta, target.bits, kAddressBits, true, visit);
+  if (target.part == ListPart::kPeers) {
+    if (load_word(head.peers) != 0) probe(root, delta, target.bits, kAddressBits, target.part, visit);
     return;
   }
   // From the longest of each 64 lengths down.
@@ -182,13 +252,12 @@ void ListsReader::visit_delta(const ListsRoot& root, std::uint32_t delta, const 
       lengths &= ~(std::uint64_t{1} << bit);
       const unsigned int length = offset + bit;
       if (length > target.length) continue;
-      if (!probe(root, delta, first_bits(target.bits, length), static_cast<std::uint8_t>(length), false, visit)) {
-        return false;
-      }
+      const Bits128 first = first_bits(target.bits, length);
+      if (!probe(root, delta, first, static_cast<std::uint8_t>(length), target.part, visit)) return false;
     }
     return true;
   };
-  if (target.is_ipv4) {
+  if (target.part == ListPart::kIpv4) {
     probe_lengths(load_word(head.ipv4_lengths), kMappedBits);
     return;
   }

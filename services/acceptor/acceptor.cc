@@ -31,7 +31,7 @@ void set_low_water(int fd, int bytes) {
 Acceptor::Acceptor(AcceptorParts parts)
     : parts_(std::move(parts)),
       listening_(loop_, std::move(parts_.listeners),
-                 {.accepted = [this](UniqueFd socket, const Point& remote) { on_socket(std::move(socket), remote); },
+                 {.accepted = [this](std::span<Listening::Accepted> all) { on_sockets(all); },
                   .failed = [this] { parts_.counters.count(Reason::kAcceptFailed); }}),
       door_(parts_.boot.door, parts_.door_keys) {
   supervisor_poll_ = service::Poll(loop_, parts_.supervisor.fd(), [this](int, int) { on_supervisor(); });
@@ -72,12 +72,19 @@ void Acceptor::on_supervisor() {
   if (std::holds_alternative<schema::Stop>(*message)) loop_.stop();
 }
 
-void Acceptor::on_socket(UniqueFd socket, const Point& remote) {
+void Acceptor::on_sockets(std::span<Listening::Accepted> all) {
+  std::array<Address, Listening::kTogether> addresses;
+  std::array<shm::Verdict, Listening::kTogether> verdicts;
+  for (std::size_t i = 0; i < all.size(); ++i) addresses[i] = all[i].remote.address;
+  parts_.lists.look_up(std::span(addresses).first(all.size()), wall_now_ms(), std::span(verdicts).first(all.size()));
+  for (std::size_t i = 0; i < all.size(); ++i) on_socket(std::move(all[i].socket), all[i].remote, verdicts[i]);
+}
+
+void Acceptor::on_socket(UniqueFd socket, const Point& remote, const shm::Verdict& verdict) {
   parts_.counters.count(shm::Counter::kAccepted);
   const Nanoseconds now = monotonic_now();
   const Nanoseconds deadline = now + parts_.boot.authentication_timeout_ms * kMillisecond;
   const std::uint64_t id = next_id_++;
-  const auto verdict = parts_.lists.look_up(remote.address, wall_now_ms());
   const auto answer = door_.knock(id, remote.address, verdict, deadline, now);
   if (answer.refused != Reason::kNone) {
     tell_refused(remote, answer.refused);

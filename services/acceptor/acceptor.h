@@ -47,7 +47,8 @@ class Acceptor {
     schema::Incoming message;
   };
 
-  void on_socket(UniqueFd socket, const Point& remote);
+  void on_sockets(std::span<Listening::Accepted> all);
+  void on_socket(UniqueFd socket, const Point& remote, const shm::Verdict& verdict);
   void on_pending(std::uint64_t id, int status, int events);
   void prove(std::uint64_t id, std::span<const std::uint8_t> first);
   void refuse(std::uint64_t id, Reason reason);

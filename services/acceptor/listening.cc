@@ -62,6 +62,7 @@ Listening::Listening(service::Loop& loop, std::vector<UniqueFd> sockets, Callbac
     at->resume = service::Timer(loop, [at] { at->poll.watch(UV_READABLE); });
     listeners_.push_back(std::move(listener));
   }
+  accepted_.reserve(kTogether);
 }
 
 void Listening::start() {
@@ -70,11 +71,19 @@ void Listening::start() {
 
 void Listening::on_readable(Listener& listener) {
   bool any = false;
-  for (int round = 0; round < kAcceptsPerWakeup; ++round) {
-    if (!accept_one(listener, any)) return;
+  bool more = true;
+  for (int round = 0; more && round < kAcceptsPerWakeup; ++round) {
+    more = accept_one(listener, any);
+    if (accepted_.size() == kTogether) hand_over();
   }
+  hand_over();
   // Nothing but connections that died: this need not have an end.
-  if (!any) pause(listener);
+  if (more && !any) pause(listener);
+}
+
+void Listening::hand_over() {
+  if (!accepted_.empty()) callbacks_.accepted(accepted_);
+  accepted_.clear();
 }
 
 bool Listening::accept_one(Listener& listener, bool& any) {
@@ -85,7 +94,7 @@ bool Listening::accept_one(Listener& listener, bool& any) {
   if (socket) {
     any = true;
     listener.backoff.accepted();
-    callbacks_.accepted(std::move(socket), from_sockaddr(storage));
+    accepted_.push_back({std::move(socket), from_sockaddr(storage)});
     return true;
   }
   const int error = errno;

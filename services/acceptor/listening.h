@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -40,8 +41,15 @@ class AcceptBackoff {
 class Listening {
  public:
   using Accept = std::function<int(int fd, sockaddr* address, socklen_t* size, int flags)>;
+  struct Accepted {
+    UniqueFd socket;
+    Point remote;
+  };
+  /// The most that one call of Callbacks::accepted brings.
+  static constexpr std::size_t kTogether = 16;
   struct Callbacks {
-    std::function<void(UniqueFd socket, const Point& remote)> accepted;
+    /// Those who waited together, in the order of their arrival.
+    std::function<void(std::span<Accepted> all)> accepted;
     std::function<void()> failed;  ///< for counting
   };
 
@@ -61,11 +69,13 @@ class Listening {
   void on_readable(Listener& listener);
   /// False: nothing more to do on this listener for now.
   bool accept_one(Listener& listener, bool& any);
+  void hand_over();
   void let_gather(Listener& listener);
   void pause(Listener& listener);
   void failed(int error);
 
   std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<Accepted> accepted_;  ///< and not yet handed over; empty between two wake-ups
   Callbacks callbacks_;
   Accept accept_;
   std::uint64_t failures_ = 0;  ///< since the last line of the log

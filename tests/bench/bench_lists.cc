@@ -109,14 +109,22 @@ struct LookUps {
   double hits = 0;
 };
 
-LookUps look_up(const ListsTable& table, const std::vector<Address>& addresses, double seconds) {
+LookUps look_up(const ListsTable& table, const std::vector<Address>& addresses, double seconds, std::size_t at_once) {
   const auto begin = Clock::now();
   const double cpu_begin = cpu_seconds();
   std::uint64_t count = 0;
   std::uint64_t hits = 0;
+  std::vector<shm::Verdict> verdicts(at_once);
   while (seconds_since(begin) < seconds) {
-    for (const Address& address : addresses) hits += table.look_up(address, kNow).list ? 1U : 0U;
-    count += addresses.size();
+    for (std::size_t i = 0; i + at_once <= addresses.size(); i += at_once) {
+      if (at_once == 1) {
+        hits += table.look_up(addresses[i], kNow).list ? 1U : 0U;
+        continue;
+      }
+      table.look_up(std::span(addresses).subspan(i, at_once), kNow, verdicts);
+      for (const auto& verdict : verdicts) hits += verdict.list ? 1U : 0U;
+    }
+    count += addresses.size() / at_once * at_once;
   }
   return {(cpu_seconds() - cpu_begin) * 1e9 / static_cast<double>(count),
           static_cast<double>(hits) / static_cast<double>(count)};
@@ -143,11 +151,22 @@ LookUps look_up(const ListsTable& table, const std::vector<Address>& addresses, 
   }
 }
 
-LookUps with_writer(int fd, const ListsTable& table, const std::vector<Address>& addresses, unsigned int per_second) {
+/// One by one, and as the acceptor does it with what waits in its backlog.
+struct BothWays {
+  LookUps single;
+  LookUps together;
+};
+
+BothWays both_ways(const ListsTable& table, const std::vector<Address>& addresses) {
+  constexpr std::size_t kAtOnce = 16;
+  return {look_up(table, addresses, 2.5, 1), look_up(table, addresses, 2.5, kAtOnce)};
+}
+
+BothWays with_writer(int fd, const ListsTable& table, const std::vector<Address>& addresses, unsigned int per_second) {
   const pid_t child = ::fork();
   if (child == 0) write_on(fd, per_second);
   ::usleep(500'000);
-  const LookUps figures = look_up(table, addresses, 5);
+  const BothWays figures = both_ways(table, addresses);
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   return figures;
@@ -210,19 +229,21 @@ int run(std::size_t wanted) {
   std::uint64_t count = 0;
   for (const auto& counts : status.counts) count += counts.prefixes;
 
-  const LookUps idle = look_up(*table, addresses, 3);
+  const BothWays idle = both_ways(*table, addresses);
   const Adding adding = add_more(*writer, 5000);
   while (writer->merge_due()) writer->merge(kNow);
   cpu_begin = cpu_seconds();
   writer.value() = ListsWriter::map(fd->get()).value();
   const double take_over_ms = (cpu_seconds() - cpu_begin) * 1e3;
-  const LookUps slow = with_writer(fd->get(), *table, addresses, 100);
-  const LookUps busy = with_writer(fd->get(), *table, addresses, 10'000);
+  const BothWays slow = with_writer(fd->get(), *table, addresses, 100);
+  const BothWays busy = with_writer(fd->get(), *table, addresses, 10'000);
 
   std::printf(
-      "{\"prefixes\": %llu, \"hits\": %.2f, \"look_up_ns\": {\"no_writer\": %.0f, \"writer_100_per_s\": %.0f, "
-      "\"writer_10000_per_s\": %.0f},\n",
-      static_cast<unsigned long long>(count), idle.hits, idle.ns, slow.ns, busy.ns);
+      "{\"prefixes\": %llu, \"hits\": %.2f,\n \"look_up_ns\": {\"no_writer\": %.0f, \"writer_100_per_s\": %.0f, "
+      "\"writer_10000_per_s\": %.0f},\n \"look_up_of_16_together_ns_each\": {\"no_writer\": %.0f, "
+      "\"writer_100_per_s\": %.0f, \"writer_10000_per_s\": %.0f},\n",
+      static_cast<unsigned long long>(count), idle.single.hits, idle.single.ns, slow.single.ns, busy.single.ns,
+      idle.together.ns, slow.together.ns, busy.together.ns);
   std::printf(" \"load_s\": %.2f, \"rebuild_s\": %.2f, \"take_over_ms\": %.0f, \"merge_call_max_ms\": %.1f,\n", load_s,
               rebuild_s, take_over_ms, merge_max_ms);
   std::printf(" \"one_more_us\": {\"median\": %.1f, \"p99\": %.1f, \"max\": %.0f},\n", adding.median_us, adding.p99_us,

@@ -87,6 +87,7 @@ class ListModel {
     std::sort(found.begin(), found.end(), [](const ListEntry& a, const ListEntry& b) {
       if (a.is_peer != b.is_peer) return b.is_peer;
       if (a.is_peer && a.peer != b.peer) return a.peer < b.peer;
+      if (!a.is_peer && is_ipv4(a.prefix) != is_ipv4(b.prefix)) return is_ipv4(a.prefix);
       if (!a.is_peer && a.prefix != b.prefix) return a.prefix < b.prefix;
       return a.list < b.list;
     });

@@ -67,7 +67,19 @@ class Comparison {
     ASSERT_EQ(table_->find(list, peer, now_), model_.find(ListEntry::of(list, peer), now_));
   }
 
+  /// More at once than go down the tree side by side, of both families.
+  void compare_together() {
+    std::vector<Address> addresses;
+    for (std::size_t i = pick(40); i > 0; --i) addresses.push_back(some_address());
+    std::vector<Verdict> verdicts(addresses.size());
+    table_->look_up(addresses, now_, verdicts);
+    for (std::size_t i = 0; i < addresses.size(); ++i) {
+      ASSERT_EQ(verdicts[i], model_.look_up(addresses[i], now_)) << i << " of " << addresses.size();
+    }
+  }
+
   void compare_all() {
+    compare_together();
     ASSERT_EQ(every_entry(*table_, now_), model_.sorted(now_));
     while (writer_->expire(now_, 100'000) != 0) {
     }

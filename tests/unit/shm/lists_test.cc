@@ -504,8 +504,8 @@ TEST(Lists, AreNotRebuiltFromMoreThanTheyHold) {
 
 TEST(Lists, AreWalkedInOrderUntilTheVisitorHasEnough) {
   Lists lists;
-  const std::vector expected = {entry_for(AclList::kBlack, "::/0"),         entry_for(AclList::kBlack, "10.0.0.0/8"),
-                                entry_for(AclList::kGrey, "10.0.0.0/8"),    entry_for(AclList::kGrey, "10.0.0.0/16"),
+  const std::vector expected = {entry_for(AclList::kBlack, "10.0.0.0/8"),   entry_for(AclList::kGrey, "10.0.0.0/8"),
+                                entry_for(AclList::kGrey, "10.0.0.0/16"),   entry_for(AclList::kBlack, "::/0"),
                                 ListEntry::of(AclList::kWhite, peer_of(1)), ListEntry::of(AclList::kWhite, peer_of(2))};
   for (const int i : {4, 2, 0}) lists.add(expected[static_cast<std::size_t>(i)]);
   while (!lists.writer.merge_due()) {
@@ -518,6 +518,56 @@ TEST(Lists, AreWalkedInOrderUntilTheVisitorHasEnough) {
   int visited = 0;
   lists.table.for_each(kNow, [&](const ListEntry&) { return ++visited < 3; });
   EXPECT_EQ(visited, 3);
+}
+
+TEST(Lists, KeepTheirPartsApartWhateverTheSizesOfThem) {
+  // Blocks have 16 rows: parts that are empty, end with a block, one before it and one behind it.
+  for (const std::size_t ipv4 : {0U, 1U, 15U, 16U, 17U}) {
+    for (const std::size_t ipv6 : {0U, 1U, 15U, 16U, 17U, 300U}) {
+      for (const std::size_t peers : {0U, 1U, 16U, 17U}) {
+        SCOPED_TRACE(testing::Message() << ipv4 << " IPv4, " << ipv6 << " IPv6, " << peers << " peers");
+        Lists lists;
+        std::vector<ListEntry> expected;
+        for (std::size_t i = 0; i < ipv4; ++i) {
+          Address address = address_at("10.0.0.0");
+          address.bytes[15] = static_cast<std::uint8_t>(2 * i);
+          expected.push_back(ListEntry::of(AclList::kGrey, Prefix{address}));
+        }
+        for (std::size_t i = 0; i < ipv6; ++i) {
+          // All alike in their first 64 bits.
+          Address address = address_at("2001:db8::");
+          address.bytes[14] = static_cast<std::uint8_t>(i >> 7U);
+          address.bytes[15] = static_cast<std::uint8_t>(2 * i);
+          expected.push_back(ListEntry::of(AclList::kBlack, Prefix{address}));
+        }
+        for (std::size_t i = 0; i < peers; ++i) {
+          expected.push_back(ListEntry::of(AclList::kWhite, peer_of(static_cast<std::uint8_t>(2 * i))));
+        }
+        // What stood in these rows before is no entry.
+        std::vector<ListEntry> others;
+        for (std::uint8_t i = 0; i < 100; ++i) others.push_back(ListEntry::of(AclList::kWhite, peer_of(i)));
+        for (int base = 0; base < 2; ++base) ASSERT_TRUE(lists.writer.rebuild(others, kNow));
+        ASSERT_TRUE(lists.writer.rebuild(expected, kNow));
+        EXPECT_EQ(every_entry(lists.table, kNow), expected);
+        for (const ListEntry& entry : expected) {
+          const Verdict verdict =
+              entry.is_peer ? lists.table.look_up(entry.peer, kNow) : lists.table.look_up(entry.prefix.address, kNow);
+          EXPECT_EQ(verdict.list, entry.list);
+          Address next = entry.prefix.address;
+          ++next.bytes[15];
+          if (!entry.is_peer) {
+            EXPECT_FALSE(lists.table.look_up(next, kNow).list) << to_text(next);
+          }
+        }
+        for (const char* text : {"0.0.0.0", "9.255.255.255", "255.255.255.255", "::", "2001:db7::", "ffff::"}) {
+          EXPECT_FALSE(lists.table.look_up(address_at(text), kNow).list) << text;
+        }
+        auto successor = ListsWriter::map(lists.fd.get());
+        ASSERT_TRUE(successor);
+        EXPECT_EQ(every_entry(successor->table(), kNow), expected);
+      }
+    }
+  }
 }
 
 TEST(Lists, RaiseTheRevisionWithEachChange) {

@@ -55,23 +55,20 @@ class ListeningTest : public ::testing::Test {
       loop_.stop();
     });
     guard_.once(30'000);
-    listening_ = std::make_unique<Listening>(loop_, std::move(sockets),
-                                             Listening::Callbacks{.accepted =
-                                                                      [this](UniqueFd accepted, const Point& remote) {
-                                                                        EXPECT_TRUE(accepted);
-                                                                        EXPECT_TRUE(is_loopback(remote.address));
-                                                                        if (++accepted_ == wanted_) loop_.stop();
-                                                                      },
-                                                                  .failed = [this] { ++failed_; }},
-                                             [this](int fd, sockaddr* address, socklen_t* address_size, int flags) {
-                                               ++calls_;
-                                               if (left_at_ != 0) waited_ += monotonic_now() - left_at_;
-                                               left_at_ = 0;
-                                               if (errors_.empty()) return accept(fd, address, address_size, flags);
-                                               errno = errors_.front();
-                                               errors_.pop_front();
-                                               return -1;
-                                             });
+    listening_ = std::make_unique<Listening>(
+        loop_, std::move(sockets),
+        Listening::Callbacks{.accepted = [this](std::span<Listening::Accepted> all) { on_accepted(all); },
+                             .failed = [this] { ++failed_; }},
+        [this](int fd, sockaddr* address, socklen_t* address_size, int flags) {
+          ++calls_;
+          if (left_at_ != 0) waited_ += monotonic_now() - left_at_;
+          left_at_ = 0;
+          if (failing_call_ == calls_) errors_ = {ENFILE};
+          if (errors_.empty()) return accept(fd, address, address_size, flags);
+          errno = errors_.front();
+          errors_.pop_front();
+          return -1;
+        });
   }
 
   static sockaddr* address_of(sockaddr_storage& storage) {
@@ -97,6 +94,16 @@ class ListeningTest : public ::testing::Test {
     return accepted;
   }
 
+  void on_accepted(std::span<Listening::Accepted> all) {
+    groups_.push_back(all.size());
+    for (auto& [socket, remote] : all) {
+      EXPECT_TRUE(socket);
+      EXPECT_TRUE(is_loopback(remote.address));
+      remotes_.push_back(remote);
+      if (++accepted_ == wanted_) loop_.stop();
+    }
+  }
+
   Nanoseconds run() {
     const Nanoseconds begun = monotonic_now();
     listening_->start();
@@ -110,9 +117,12 @@ class ListeningTest : public ::testing::Test {
   std::vector<UniqueFd> clients_;
   std::deque<int> errors_;
   int listener_ = -1;
+  int failing_call_ = 0;  ///< counted from 1; 0: none
   bool flood_ = false;  ///< whenever nobody is left, the next one comes
   Nanoseconds left_at_ = 0;
-  Nanoseconds waited_ = 0;  ///< since such a one came, all together
+  Nanoseconds waited_ = 0;           ///< since such a one came, all together
+  std::vector<std::size_t> groups_;  ///< how many came together
+  std::vector<Point> remotes_;
   int wanted_ = 1;
   int accepted_ = 0;
   int failed_ = 0;
@@ -123,6 +133,31 @@ TEST_F(ListeningTest, AcceptsWhoWaits) {
   run();
   EXPECT_EQ(accepted_, 1);
   EXPECT_EQ(failed_, 0);
+}
+
+TEST_F(ListeningTest, BringsThoseWhoWaitTogetherInTheirOrder) {
+  for (int i = 0; i < 13; ++i) connect();
+  errors_ = {EMFILE, ECONNABORTED};
+  wanted_ = 14;
+  run();
+  EXPECT_EQ(groups_, std::vector<std::size_t>{14});
+  std::vector<Point> expected;
+  for (const UniqueFd& client : clients_) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    ASSERT_EQ(::getsockname(client.get(), address_of(storage), &size), 0);
+    expected.push_back(from_sockaddr(storage));
+  }
+  EXPECT_EQ(remotes_, expected);
+}
+
+TEST_F(ListeningTest, HandsOverWhoCameBeforeAnError) {
+  for (int i = 0; i < 2; ++i) connect();
+  failing_call_ = 3;
+  wanted_ = 3;
+  run();
+  EXPECT_EQ(groups_, (std::vector<std::size_t>{2, 1}));
+  EXPECT_EQ(failed_, 1);
 }
 
 TEST_F(ListeningTest, WaitsAndTriesAgainAfterEveryErrorThatMayLast) {
