@@ -56,8 +56,8 @@ std::array<char, kListTextSize> text_of(const std::uint64_t (&words)[Words]) {
   return text;
 }
 
-// Of `count` words, at most kFanOut, the last one that is not above; the first one is taken not to be. Without branches:
-// which of them it is is as random as the addresses.
+// Of `count` words, at most kFanOut, the last one that is not above; the first one is taken not to be. Without
+// branches: which of them it is is as random as the addresses.
 std::uint32_t last_word_not_above(const std::uint64_t* words, std::uint32_t count, std::uint64_t wanted) {
   const auto half_or_none = [&](std::uint32_t at, std::uint32_t half) {
     return half * static_cast<std::uint32_t>(load_word(words[at]) <= wanted);
@@ -311,9 +311,12 @@ void ListsReader::Descent::step(const Shape& shape) {
     prefetch(shape.keys[level_] + begin_);
     return;
   }
-  // All that a look-up may want of the block comes in one go.
+  prefetch(shape.blocks[begin_ / kFanOut].heads);
+}
+
+void ListsReader::Descent::prefetch_rest(const Shape& shape) const {
+  if (count_ == 0) return;
   const Block& rows = shape.blocks[begin_ / kFanOut];
-  prefetch(rows.heads);
   prefetch(rows.metas);
   prefetch(rows.ends);
 }
@@ -327,6 +330,7 @@ std::uint32_t ListsReader::last_not_above(const ListsRoot& root, ListPart part, 
   const Shape part_shape = shape(root, part);
   Descent descent(part_shape, bits);
   for (std::size_t level = part_shape.top; level > 0; --level) descent.step(part_shape);
+  descent.prefetch_rest(part_shape);
   return step_back(root, part, descent.row(part_shape), bits);
 }
 
@@ -417,6 +421,15 @@ void ListsReader::look_up_some(std::span<const ListTarget> targets, std::int64_t
     for (std::size_t level = 0; level < levels; ++level) {
       for (std::size_t i = 0; i < targets.size(); ++i) descents[i].step(shape_of(i));
     }
+    // A single one waits once for all that it may want of its block, several rather ask for what they do want.
+    if constexpr (kMost == 1) descents[0].prefetch_rest(shape_of(0));
+    std::array<std::uint32_t, kMost> rows;
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      rows[i] = descents[i].row(shape_of(i));
+      if (kMost == 1 || rows[i] == kNoRow) continue;
+      __builtin_prefetch(&meta(root.base, rows[i]));
+      __builtin_prefetch(&end(root.base, rows[i]));
+    }
     for (std::size_t i = 0; i < targets.size(); ++i) {
       ListRow& found = best[i];
       found.list = kNone;
@@ -428,7 +441,7 @@ void ListsReader::look_up_some(std::span<const ListTarget> targets, std::int64_t
       };
       visit_delta(root, root.active, targets[i], take);
       if (root.has_frozen != 0) visit_delta(root, root.active ^ 1U, targets[i], take);
-      const std::uint32_t row = step_back(root, targets[i].part, descents[i].row(shape_of(i)), targets[i].bits);
+      const std::uint32_t row = step_back(root, targets[i].part, rows[i], targets[i].bits);
       visit_base_from(root, row, targets[i], take);
     }
     return true;

@@ -152,7 +152,9 @@ class ListsReader {
     Descent() = default;
     Descent(const Shape& shape, Bits128 bits);
     void step(const Shape& shape);
-    /// After as many steps as there are levels above the heads: the last row whose head is not above, or kNoRow.
+    /// After as many steps as there are levels above the heads: asks for the rest of its block.
+    void prefetch_rest(const Shape& shape) const;
+    /// Then: the last row whose head is not above, or kNoRow.
     std::uint32_t row(const Shape& shape) const;
 
    private:
