@@ -123,7 +123,7 @@ std::size_t Pool::hear(const SlotRef& from, const std::vector<Point>& points, No
 void Pool::configure(const Point& point, std::optional<PeerId> expected, Now now) {
   KnownPoint* known = register_point(point, true, now);
   if (known == nullptr) return;
-  if (expected) known->expected_peer_id = expected;
+  known->expected_peer_id = expected;
   points_.publish(point, *known);
 }
 

@@ -112,7 +112,7 @@ class Pool {
   /// like a connection's and, hardened, a group's. True: it is new.
   bool hear_on_lan(const Point& point, Now now) { return points_.hear_on_lan(point, now); }
   KnownPoint* find_point(const Point& point) { return points_.find(point); }
-  /// The point is configured: trusted, perhaps with the peer id that must be there.
+  /// The point is configured: trusted, perhaps with the peer id that must be there. Said again without one, any may be.
   void configure(const Point& point, std::optional<PeerId> expected, Now now);
   /// It is configured no more: one point among others, unless the lists trust it.
   void deconfigure(const Point& point);
