@@ -121,6 +121,17 @@ std::optional<ListEntry> Acl::wider(AclList list, const AclSubject& subject, std
   return std::nullopt;
 }
 
+std::optional<std::string> Acl::useless(const ListEntry& trust, std::int64_t now_ms) const {
+  std::optional<ListEntry> ban;
+  if (trust.is_peer) {
+    ban = lists_.table().find(AclList::kBlack, trust.peer, now_ms);
+  } else if (const auto bans = lists_.table().covering(AclList::kBlack, trust.prefix, now_ms); !bans.empty()) {
+    ban = bans.front();
+  }
+  if (!ban) return std::nullopt;
+  return entry_text(trust) + " cannot be trusted while " + entry_text(*ban) + " is banned";
+}
+
 Acl::Outcome Acl::put(AclList list, const AclSubject& subject, std::int64_t until_ms, const std::string& text,
                       std::int64_t now_ms, Changes changes) {
   ListEntry entry = entry_of(list, subject);

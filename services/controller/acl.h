@@ -50,6 +50,8 @@ class Acl : public Judge {
   Outcome greylist(const Address& address, Reason reason, shm::SetBy by, std::int64_t now_ms);
   Outcome greylist(const PeerId& peer, Reason reason, shm::SetBy by, std::int64_t now_ms);
 
+  /// What makes this trust useless, as one line: a ban of its target or of more. Nothing: it has effect.
+  std::optional<std::string> useless(const shm::ListEntry& trust, std::int64_t now_ms) const;
   /// Adds an entry as it is (import).
   Result<Changes> add(const shm::ListEntry& entry, std::int64_t now_ms);
   /// What was greylisted or prolonged since then, to be stored (again): for a successor of a controller that was killed

@@ -182,6 +182,10 @@ bool Controller::read_import_rows() {
       import_failed("entry " + std::to_string(import_->entries.size() + 1) + " is none");
       return false;
     }
+    if (const auto useless = entry->list == shm::AclList::kWhite ? acl_.useless(*entry, at) : std::nullopt) {
+      import_failed(*useless);
+      return false;
+    }
     stored.push_back(to_stored(*entry));
     import_->entries.push_back(std::move(*entry));
   }
