@@ -66,18 +66,23 @@ void write_acl_json(const shm::ListsTable& lists) {
   if (out.add("}\n")) out.flush();
 }
 
-void write_lines(const shm::ListsTable& lists, std::initializer_list<AclList> wanted) {
+/// `none`: what to tell people when there is nothing, on standard error.
+void write_lines(const shm::ListsTable& lists, std::initializer_list<AclList> wanted, const char* none) {
   const std::int64_t now = wall_now_ms();
   PieceWriter out(STDOUT_FILENO);
+  bool any = false;
   for (const AclList list : wanted) {
     bool taken = true;
     lists.for_each(now, [&](const ListEntry& entry) {
-      if (entry.list == list) taken = out.add(entry_line(entry));
+      if (entry.list != list) return true;
+      any = true;
+      taken = out.add(entry_line(entry));
       return taken;
     });
     if (!taken) return;
   }
   out.flush();
+  if (!any) complain(none);
 }
 
 // ---- import and export
@@ -235,7 +240,8 @@ int run_acl(const Arguments& arguments) {
   if (arguments.json) {
     write_acl_json(*node->tables.lists);
   } else {
-    write_lines(*node->tables.lists, {AclList::kBlack, AclList::kGrey, AclList::kWhite});
+    write_lines(*node->tables.lists, {AclList::kBlack, AclList::kGrey, AclList::kWhite},
+                "nobody is banned, greylisted or trusted");
   }
   return kDone;
 }
@@ -247,7 +253,7 @@ int run_greylist(const Arguments& arguments) {
     PieceWriter out(STDOUT_FILENO);
     if (write_entries(out, *node->tables.lists, AclList::kGrey, wall_now_ms()) && out.add("\n")) out.flush();
   } else {
-    write_lines(*node->tables.lists, {AclList::kGrey});
+    write_lines(*node->tables.lists, {AclList::kGrey}, "nobody is greylisted");
   }
   return kDone;
 }
