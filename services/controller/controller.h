@@ -189,6 +189,7 @@ class Controller : private PoolJournal {
   void on_acl_request(std::uint64_t client, const schema::ControlRequest& request, schema::Descriptors& descriptors);
   void complete(std::uint64_t client, Acl::Outcome outcome);
   void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject);
+  void tell_ended_bans();
   void lists_changed();
   void close_banned();
   void greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason, shm::SetBy by);
@@ -199,6 +200,7 @@ class Controller : private PoolJournal {
 
   // what is stored (state.cc)
   void finish_former_import();
+  void store_former_changes();
   void tell_alive();
   void restore(const Stored& stored);
   void tend_state();
@@ -247,6 +249,7 @@ class Controller : private PoolJournal {
   service::Timer merge_timer_;
   service::Timer import_timer_;
   std::optional<Import> import_;
+  TokenBucket ended_bans_told_;
   Nanoseconds store_complained_at_ = 0;
   Nanoseconds anchors_noted_at_ = 0;
   std::vector<Point> anchors_;                            ///< as they were stored last

@@ -139,6 +139,8 @@ TEST_F(Lists, BanForATimeEndsByItself) {
 
   EXPECT_FALSE(entry("blacklist", address).value("until", Json()).is_null());
   EXPECT_TRUE(eventually([&] { return !banned(address); }));
+  const Json event = node_->wait_event("expired", address);
+  EXPECT_EQ(event.value("event", ""), "unbanned") << node_->events();
   Peer peer = node_->make_peer();
   ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
 }
@@ -237,6 +239,11 @@ TEST_F(Lists, AreClearedButForTrust) {
   done({"trust", "address", "192.0.2.7"});
 
   EXPECT_EQ(done({"clear", "acls"}), "2 bans and 0 greylistings lifted\n");
+  const auto events = node_->json_lines({"events"});
+  EXPECT_EQ(events.back()["event"], "acls_cleared") << events.back();
+  EXPECT_EQ(events.back()["bans"], 2) << events.back();
+  EXPECT_EQ(events.back()["greylistings"], 0) << events.back();
+  EXPECT_NE(done({"events"}).find("(bans: 2, greylistings: 0)"), std::string::npos) << done({"events"});
 
   const Json acl = node_->json({"acl"});
   EXPECT_EQ(acl["blacklist"], Json::array());

@@ -157,7 +157,11 @@ std::string event_text(const ShownJson& json) {
   column(106);
   line += json["reason"].get<std::string>();
   if (json.contains("syscall")) line += " (" + json["syscall"].get<std::string>() + ")";
-  if (json["count"] > 1) line += " (" + text_of(json["count"]) + " times)";
+  if (json.contains("bans")) {
+    line += " (bans: " + text_of(json["bans"]) + ", greylistings: " + text_of(json["greylistings"]) + ")";
+  } else if (json["count"] > 1) {
+    line += " (" + text_of(json["count"]) + " times)";
+  }
   return line + "\n";
 }
 
@@ -212,7 +216,7 @@ int run_status(const Arguments& arguments) {
 int run_connections(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
-  return show(arguments, connections_json(node->tables, monotonic_now()), connections_text);
+  return show(arguments, connections_json(node->tables, monotonic_now()), connections_text, "no connections");
 }
 
 int run_peers(const Arguments& arguments) {
