@@ -10,6 +10,7 @@
 
 #include "base/token_bucket.h"
 #include "schema/channel.h"
+#include "schema/peer_rows.h"
 #include "services/common/loop.h"
 #include "services/controller/acl.h"
 #include "services/controller/hang_watch.h"
@@ -214,6 +215,9 @@ class Controller : private PoolJournal {
 
   // what a peers.json knew (known_peers.cc)
   void take_known_peers();
+  void compare_known_peers();
+  bool is_whole(int file) const;
+  void note_use(schema::PeersFileUse use, std::size_t left_out);
   Result<std::vector<std::optional<PeerId>>> take_peer_rows(int file);
   Result<void> take_peer_events(int file, const std::vector<std::optional<PeerId>>& peers);
   Result<void> store_if_many();

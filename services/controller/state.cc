@@ -175,7 +175,12 @@ void Controller::load_state() {
   }
   pool_.keep_journal(this);
   if (recovering_) pool_.tell_again(at - kUnstoredMs);
-  if (pool_.peers().empty()) take_known_peers();
+  if (pool_.peers().empty()) {
+    take_known_peers();
+  } else if (!recovering_) {
+    compare_known_peers();
+  }
+  (void)acl_.ended_bans(at);
   pool_.standings_changed();
 }
 
