@@ -90,7 +90,9 @@ namespace bulkhead {
   X(kAddressPendingLimit, "address_pending_limit")                        \
   X(kPrefixPendingLimit, "prefix_pending_limit")                          \
   /* ended by ourselves, as meant */                                      \
-  X(kFeelerDone, "feeler_done")
+  X(kFeelerDone, "feeler_done")                                           \
+  /* of a ban: its end has come */                                        \
+  X(kExpired, "expired")
 
 enum class Reason : std::uint16_t {
 #define BULKHEAD_REASON_VALUE(value, name) value,

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/carried_descriptors.h"
 #include "base/clock.h"
 #include "schema/codec.h"
 #include "schema/packet.h"
@@ -52,19 +53,10 @@ struct Control {
 
 Result<void> transmit(int fd, std::span<std::uint64_t> words, std::span<const int> descriptors) {
   iovec part{words.data(), words.size_bytes()};
-  Control control;
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  if (!descriptors.empty()) {
-    message.msg_control = control.bytes.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
-  }
+  const CarriedDescriptors<kMaximumDescriptors> carried(message, descriptors);
   for (;;) {
     if (::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
     switch (errno) {

@@ -35,4 +35,12 @@ struct KnownPeerEventRow {
 };
 static_assert(sizeof(KnownPeerEventRow) == 32 && std::has_unique_object_representations_v<KnownPeerEventRow>);
 
+/// What became of the file, as the controller says in its counter kPeersFileUse.
+enum class PeersFileUse : std::uint64_t {
+  kUnknown = 0,
+  kWhole = 1,    ///< every peer in it is known, and trusted if it is there
+  kNotRead = 2,  ///< the database goes before it, and does not know all of that
+  kInPart = 3,   ///< there was no room for all of them
+};
+
 }  // namespace bulkhead::schema

@@ -266,35 +266,38 @@ class LiveWriter {
 // ---- counters
 
 /// What is counted beside reasons. Append only.
-#define BULKHEAD_COUNTERS(X)                       \
-  X(kAccepted, "accepted")                         \
-  X(kPendingNow, "pending_now")                    \
-  X(kProofsChecked, "proofs_checked")              \
-  X(kHandedOn, "handed_on")                        \
-  X(kWorkersStarted, "workers_started")            \
-  X(kWorkersEnded, "workers_ended")                \
-  X(kWorkerFaults, "worker_faults")                \
-  X(kHandshakesBegun, "handshakes_begun")          \
-  X(kConnectionsMade, "connections_made")          \
-  X(kDialsBegun, "dials_begun")                    \
-  X(kDialsConnected, "dials_connected")            \
-  X(kKeyRequests, "key_requests")                  \
-  X(kKeyRefusals, "key_refusals")                  \
-  X(kBootstrapReceived, "bootstrap_received")      \
-  X(kBootstrapSent, "bootstrap_sent")              \
-  X(kAdvertiseReceived, "advertise_received")      \
-  X(kAdvertiseSent, "advertise_sent")              \
-  X(kSwapRequestReceived, "swap_request_received") \
-  X(kSwapAckReceived, "swap_ack_received")         \
-  X(kChannelFaults, "channel_faults")              \
-  X(kStaleMessages, "stale_messages")              \
-  X(kGreylisted, "greylisted")                     \
-  X(kSwapRequestSent, "swap_request_sent")         \
-  X(kSwapAckSent, "swap_ack_sent")                 \
-  X(kImportUnderWay, "import_under_way")           \
-  X(kAnnouncementsSent, "announcements_sent")      \
-  X(kAnnouncementsHeard, "announcements_heard")    \
-  X(kAnnouncementsIgnored, "announcements_ignored")
+#define BULKHEAD_COUNTERS(X)                        \
+  X(kAccepted, "accepted")                          \
+  X(kPendingNow, "pending_now")                     \
+  X(kProofsChecked, "proofs_checked")               \
+  X(kHandedOn, "handed_on")                         \
+  X(kWorkersStarted, "workers_started")             \
+  X(kWorkersEnded, "workers_ended")                 \
+  X(kWorkerFaults, "worker_faults")                 \
+  X(kHandshakesBegun, "handshakes_begun")           \
+  X(kConnectionsMade, "connections_made")           \
+  X(kDialsBegun, "dials_begun")                     \
+  X(kDialsConnected, "dials_connected")             \
+  X(kKeyRequests, "key_requests")                   \
+  X(kKeyRefusals, "key_refusals")                   \
+  X(kBootstrapReceived, "bootstrap_received")       \
+  X(kBootstrapSent, "bootstrap_sent")               \
+  X(kAdvertiseReceived, "advertise_received")       \
+  X(kAdvertiseSent, "advertise_sent")               \
+  X(kSwapRequestReceived, "swap_request_received")  \
+  X(kSwapAckReceived, "swap_ack_received")          \
+  X(kChannelFaults, "channel_faults")               \
+  X(kStaleMessages, "stale_messages")               \
+  X(kGreylisted, "greylisted")                      \
+  X(kSwapRequestSent, "swap_request_sent")          \
+  X(kSwapAckSent, "swap_ack_sent")                  \
+  X(kImportUnderWay, "import_under_way")            \
+  X(kAnnouncementsSent, "announcements_sent")       \
+  X(kAnnouncementsHeard, "announcements_heard")     \
+  X(kAnnouncementsIgnored, "announcements_ignored") \
+  X(kChangesUnstored, "changes_unstored")           \
+  X(kPeersFileUse, "peers_file_use")                \
+  X(kPeersFileLeftOut, "peers_file_left_out")
 
 enum class Counter : std::uint32_t {
 #define BULKHEAD_COUNTER_VALUE(value, name) value,
@@ -356,7 +359,8 @@ class CountersTable {
   X(kGreylisted, "greylisted")                    \
   X(kTrusted, "trusted")                          \
   X(kUntrusted, "untrusted")                      \
-  X(kHandshakeFailed, "handshake_failed")
+  X(kHandshakeFailed, "handshake_failed")         \
+  X(kAclsCleared, "acls_cleared")
 
 enum class EventKind : std::uint32_t {
 #define BULKHEAD_EVENT_VALUE(value, name) value,
@@ -370,9 +374,10 @@ struct EventRow {
   std::int64_t time_ms;
   std::uint32_t kind;  ///< EventKind
   std::uint32_t reason;
-  std::uint32_t count;  ///< how many the row stands for
-  std::uint32_t
-      detail;  ///< role for kRestarted, motive for kRejectedByPeer, system call plus one for kSandboxViolation
+  std::uint32_t count;  ///< how many the row stands for; bans for kAclsCleared
+  /// Role for kRestarted, motive for kRejectedByPeer, system call plus one for kSandboxViolation, greylistings for
+  /// kAclsCleared.
+  std::uint32_t detail;
   std::array<std::uint8_t, 16> address;
   std::array<std::uint8_t, 16> peer_id;
   std::uint16_t port;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "base/address.h"
 #include "wire/peer_id.h"
@@ -99,7 +100,9 @@ bool Acl::take_away(AclList list, const AclSubject& subject, std::int64_t now_ms
   const auto gone =
       subject.peer_id ? lists_.remove(list, *subject.peer_id, now_ms) : lists_.remove(list, subject.prefix, now_ms);
   // What the table does not have may still stand in the database.
-  changes.emplace_back(RemoveAcl{key_of(entry_of(list, subject))});
+  const AclKey key = key_of(entry_of(list, subject));
+  changes.emplace_back(RemoveAcl{key});
+  if (list == AclList::kBlack) ends_.forget(key);
   return gone.has_value();
 }
 
@@ -121,6 +124,17 @@ std::optional<ListEntry> Acl::wider(AclList list, const AclSubject& subject, std
   return std::nullopt;
 }
 
+std::optional<std::string> Acl::useless(const ListEntry& trust, std::int64_t now_ms) const {
+  std::optional<ListEntry> ban;
+  if (trust.is_peer) {
+    ban = lists_.table().find(AclList::kBlack, trust.peer, now_ms);
+  } else if (const auto bans = lists_.table().covering(AclList::kBlack, trust.prefix, now_ms); !bans.empty()) {
+    ban = bans.front();
+  }
+  if (!ban) return std::nullopt;
+  return entry_text(trust) + " cannot be trusted while " + entry_text(*ban) + " is banned";
+}
+
 Acl::Outcome Acl::put(AclList list, const AclSubject& subject, std::int64_t until_ms, const std::string& text,
                       std::int64_t now_ms, Changes changes) {
   ListEntry entry = entry_of(list, subject);
@@ -130,6 +144,7 @@ Acl::Outcome Acl::put(AclList list, const AclSubject& subject, std::int64_t unti
   const auto added = lists_.add(entry, now_ms);
   if (!added) return {false, subject_text(subject) + ": " + added.error().text, std::move(changes)};
   note(changes, *added);
+  watch(entry);
   return {true, "", std::move(changes)};
 }
 
@@ -191,11 +206,13 @@ Acl::Outcome Acl::untrust(const AclSubject& subject, std::int64_t now_ms) {
 }
 
 Acl::Outcome Acl::clear(std::int64_t now_ms) {
-  const std::size_t bans = lists_.clear(AclList::kBlack, now_ms);
-  const std::size_t grey = lists_.clear(AclList::kGrey, now_ms);
+  const Cleared cleared{lists_.clear(AclList::kBlack, now_ms), lists_.clear(AclList::kGrey, now_ms)};
+  ends_.clear();
   return {true,
-          plural(bans, "ban", "bans") + " and " + plural(grey, "greylisting", "greylistings") + " lifted",
-          {ClearList{StoredList::kBlack}, ClearList{StoredList::kGrey}}};
+          plural(cleared.bans, "ban", "bans") + " and " + plural(cleared.greylistings, "greylisting", "greylistings") +
+              " lifted",
+          {ClearList{StoredList::kBlack}, ClearList{StoredList::kGrey}},
+          cleared};
 }
 
 Acl::Outcome Acl::clear_greylist(std::int64_t now_ms) {
@@ -235,6 +252,7 @@ Acl::Outcome Acl::greylist(const PeerId& peer, Reason reason, shm::SetBy by, std
 Result<Changes> Acl::add(const ListEntry& entry, std::int64_t now_ms) {
   const auto added = lists_.add(entry, now_ms);
   if (!added) return added.error();
+  watch(entry);
   Changes changes;
   note(changes, *added);
   return changes;
@@ -249,11 +267,52 @@ Changes Acl::since(std::int64_t since_ms, std::int64_t now_ms) const {
   return changes;
 }
 
+Changes Acl::unlike(const std::vector<AclEntry>& stored, std::int64_t now_ms) const {
+  Changes changes;
+  std::vector<bool> in_force(stored.size(), false);
+  lists_.table().for_each(now_ms, [&](const ListEntry& entry) {
+    if (entry.list == AclList::kGrey) return true;
+    AclEntry wanted = to_stored(entry);
+    const auto found = std::lower_bound(stored.begin(), stored.end(), wanted.key,
+                                        [](const AclEntry& one, const AclKey& key) { return one.key < key; });
+    const bool there = found != stored.end() && found->key == wanted.key;
+    if (there) in_force[static_cast<std::size_t>(found - stored.begin())] = true;
+    if (!there || *found != wanted) changes.emplace_back(std::move(wanted));
+    return true;
+  });
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    if (stored[i].key.list != StoredList::kGrey && !in_force[i]) changes.emplace_back(RemoveAcl{stored[i].key});
+  }
+  return changes;
+}
+
 Result<void> Acl::restore(const std::vector<AclEntry>& stored, std::int64_t now_ms) {
   std::vector<ListEntry> entries;
   entries.reserve(stored.size());
   for (const auto& entry : stored) entries.push_back(from_stored(entry));
   return lists_.rebuild(std::move(entries), now_ms);
+}
+
+void Acl::watch(const ListEntry& entry) {
+  if (entry.list == AclList::kBlack) ends_.note(key_of(entry), entry.until_ms);
+}
+
+std::vector<AclSubject> Acl::ended_bans(std::int64_t now_ms) {
+  std::vector<AclSubject> ended;
+  for (const AclKey& key : ends_.take_over(now_ms)) {
+    if (key.is_peer) {
+      ended.push_back({key.subject, {}});
+    } else {
+      ended.push_back({std::nullopt, {Address{key.subject}, key.length}});
+    }
+  }
+  if (std::exchange(watching_, true) && !ends_.wants_refill()) return ended;
+  ends_.clear();
+  lists_.table().for_each(now_ms, [this](const ListEntry& entry) {
+    watch(entry);
+    return true;
+  });
+  return ended;
 }
 
 bool Acl::tend(std::int64_t now_ms) {

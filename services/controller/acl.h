@@ -6,11 +6,15 @@
 #include <vector>
 
 #include "schema/messages.h"
+#include "services/controller/ban_ends.h"
 #include "services/controller/judge.h"
 #include "services/controller/store.h"
 #include "shm/lists.h"
 
 namespace bulkhead::controller {
+
+/// Bans whose end is noticed when it comes: some megabytes.
+inline constexpr std::size_t kWatchedBans = 16'384;
 
 struct AclSettings {
   std::int64_t greylist_ms = 86'400'000;
@@ -22,10 +26,16 @@ struct AclSettings {
 /// thread; makes no system call but for the clock.
 class Acl : public Judge {
  public:
+  /// How many entries clear() lifted.
+  struct Cleared {
+    std::size_t bans = 0;
+    std::size_t greylistings = 0;
+  };
   struct Outcome {
     bool ok = true;
-    std::string text;  ///< for the operator
-    Changes changes;   ///< for the store
+    std::string text;   ///< for the operator
+    Changes changes;    ///< for the store
+    Cleared cleared{};  ///< of clear() alone
   };
 
   Acl(shm::ListsWriter lists, AclSettings settings) : lists_(std::move(lists)), settings_(settings) {}
@@ -50,22 +60,31 @@ class Acl : public Judge {
   Outcome greylist(const Address& address, Reason reason, shm::SetBy by, std::int64_t now_ms);
   Outcome greylist(const PeerId& peer, Reason reason, shm::SetBy by, std::int64_t now_ms);
 
+  /// What makes this trust useless, as one line: a ban of its target or of more. Nothing: it has effect.
+  std::optional<std::string> useless(const shm::ListEntry& trust, std::int64_t now_ms) const;
   /// Adds an entry as it is (import).
   Result<Changes> add(const shm::ListEntry& entry, std::int64_t now_ms);
   /// What was greylisted or prolonged since then, to be stored (again): for a successor of a controller that was killed
   /// before it had stored everything. What an operator wanted was stored before it was confirmed.
   Changes since(std::int64_t since_ms, std::int64_t now_ms) const;
+  /// What has to be stored so that bans and trust in the database (`stored`, sorted by key) are those in force: for a
+  /// successor of a controller whose database took no changes.
+  Changes unlike(const std::vector<AclEntry>& stored, std::int64_t now_ms) const;
   /// Replaces everything, at a start.
   Result<void> restore(const std::vector<AclEntry>& stored, std::int64_t now_ms);
 
   /// To be called from a timer: collects what is over, and merges for about a millisecond. True: there is more to
   /// merge.
   bool tend(std::int64_t now_ms);
+  /// Bans whose end has come since the last call, each once: all but some of very many that end together. The first
+  /// call begins the watch, when the lists are filled.
+  std::vector<schema::AclSubject> ended_bans(std::int64_t now_ms);
   std::uint64_t revision() const { return lists_.table().status().revision; }
   /// Free places for entries.
   std::size_t room() const;
 
  private:
+  void watch(const shm::ListEntry& entry);
   Outcome greylist(shm::ListEntry entry, Standing standing, std::int64_t now_ms);
   bool take_away(shm::AclList list, const schema::AclSubject& subject, std::int64_t now_ms, Changes& changes);
   bool take_greylistings(const schema::AclSubject& subject, std::int64_t now_ms, Changes& changes);
@@ -75,6 +94,8 @@ class Acl : public Judge {
 
   shm::ListsWriter lists_;
   AclSettings settings_;
+  BanEnds ends_{kWatchedBans};
+  bool watching_ = false;
 };
 
 /// "10.0.0.0/8", "id...": how a command names it.

@@ -19,6 +19,9 @@ namespace {
 // set by its own callback runs again before anything else, the supervisor's questions among it.
 constexpr std::size_t kImportRows = 2000;
 
+// Ends of bans that have an event each: those of a feed that end together must not push all others out.
+constexpr TokenRate kEndedBansRate{.per_second = 10, .burst = 100};
+
 std::int64_t until(std::uint32_t duration_s, std::int64_t now_ms) {
   return duration_s == 0 ? 0 : now_ms + std::int64_t{duration_s} * 1000;
 }
@@ -75,7 +78,10 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     if (outcome.ok) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject);
     complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearAcls>(request)) {
-    complete(client, acl_.clear(at));
+    auto outcome = acl_.clear(at);
+    event(shm::EventKind::kAclsCleared, Reason::kNone, std::nullopt, std::nullopt,
+          static_cast<std::uint32_t>(outcome.cleared.bans), static_cast<std::uint32_t>(outcome.cleared.greylistings));
+    complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearGreylist>(request)) {
     complete(client, acl_.clear_greylist(at));
   } else if (const auto* import = std::get_if<schema::ControlImport>(&request)) {
@@ -90,6 +96,7 @@ void Controller::complete(std::uint64_t client, Acl::Outcome outcome) {
   const auto stored = parts_.store->commit(outcome.changes);
   if (stored) return answer(client, outcome.ok, outcome.text);
   log_error(stored.error().text);
+  parts_.counters.set(shm::Counter::kChangesUnstored, 1);
   answer(client, false, outcome.text + ", from now on, but not stored: " + stored.error().text);
 }
 
@@ -97,6 +104,19 @@ void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::Acl
   if (subject.peer_id) return event(kind, reason, std::nullopt, subject.peer_id);
   const std::uint32_t length = is_single(subject.prefix) ? 0 : std::uint32_t{subject.prefix.length} + 1;
   event(kind, reason, Point{subject.prefix.address, 0}, std::nullopt, 1, length);
+}
+
+void Controller::tell_ended_bans() {
+  const Nanoseconds at = monotonic_now();
+  std::uint32_t more = 0;
+  for (const auto& subject : acl_.ended_bans(wall_now_ms())) {
+    if (ended_bans_told_.take(kEndedBansRate, at)) {
+      acl_event(shm::EventKind::kUnbanned, Reason::kExpired, subject);
+    } else {
+      ++more;
+    }
+  }
+  if (more > 0) event(shm::EventKind::kUnbanned, Reason::kExpired, std::nullopt, std::nullopt, more);
 }
 
 void Controller::lists_changed() {
@@ -180,6 +200,10 @@ bool Controller::read_import_rows() {
     auto entry = entry_of(row, at);
     if (!entry) {
       import_failed("entry " + std::to_string(import_->entries.size() + 1) + " is none");
+      return false;
+    }
+    if (const auto useless = entry->list == shm::AclList::kWhite ? acl_.useless(*entry, at) : std::nullopt) {
+      import_failed(*useless);
       return false;
     }
     stored.push_back(to_stored(*entry));

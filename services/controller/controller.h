@@ -10,6 +10,7 @@
 
 #include "base/token_bucket.h"
 #include "schema/channel.h"
+#include "schema/peer_rows.h"
 #include "services/common/loop.h"
 #include "services/controller/acl.h"
 #include "services/controller/hang_watch.h"
@@ -189,6 +190,7 @@ class Controller : private PoolJournal {
   void on_acl_request(std::uint64_t client, const schema::ControlRequest& request, schema::Descriptors& descriptors);
   void complete(std::uint64_t client, Acl::Outcome outcome);
   void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject);
+  void tell_ended_bans();
   void lists_changed();
   void close_banned();
   void greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason, shm::SetBy by);
@@ -199,6 +201,7 @@ class Controller : private PoolJournal {
 
   // what is stored (state.cc)
   void finish_former_import();
+  void store_former_changes();
   void tell_alive();
   void restore(const Stored& stored);
   void tend_state();
@@ -212,6 +215,9 @@ class Controller : private PoolJournal {
 
   // what a peers.json knew (known_peers.cc)
   void take_known_peers();
+  void compare_known_peers();
+  bool is_whole(int file) const;
+  void note_use(schema::PeersFileUse use, std::size_t left_out);
   Result<std::vector<std::optional<PeerId>>> take_peer_rows(int file);
   Result<void> take_peer_events(int file, const std::vector<std::optional<PeerId>>& peers);
   Result<void> store_if_many();
@@ -247,6 +253,7 @@ class Controller : private PoolJournal {
   service::Timer merge_timer_;
   service::Timer import_timer_;
   std::optional<Import> import_;
+  TokenBucket ended_bans_told_;
   Nanoseconds store_complained_at_ = 0;
   Nanoseconds anchors_noted_at_ = 0;
   std::vector<Point> anchors_;                            ///< as they were stored last

@@ -14,6 +14,7 @@ namespace {
 
 using schema::KnownPeerEventRow;
 using schema::KnownPeerRow;
+using schema::PeersFileUse;
 
 constexpr std::size_t kPiece = 1000;
 // Far below what the store lets wait.
@@ -71,13 +72,41 @@ shm::HistoryEvent event_of(const KnownPeerEventRow& row) {
 
 }  // namespace
 
+bool Controller::is_whole(int file) const {
+  const std::uint64_t size = std::uint64_t{parts_.boot.known_peers} * sizeof(KnownPeerRow) +
+                             std::uint64_t{parts_.boot.known_peer_events} * sizeof(KnownPeerEventRow);
+  return shm::check_segment(file, size, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW).ok();
+}
+
+// The database goes before the file. Where it knows all that the file does, nothing is lost when that is written anew.
+void Controller::compare_known_peers() {
+  const UniqueFd file = std::move(parts_.known_peers);
+  if (!file || !is_whole(file.get())) return;
+  std::size_t looked_at = 0;
+  std::size_t lost = 0;
+  while (looked_at < parts_.boot.known_peers) {
+    const auto rows = next_rows<KnownPeerRow>(file.get(), parts_.boot.known_peers - looked_at);
+    if (rows.empty()) return;
+    looked_at += rows.size();
+    for (const auto& row : rows) {
+      const bool known = pool_.peers().contains(row.peer_id) && (row.trusted == 0 || pool_.trusted(row.peer_id));
+      if (!known) ++lost;
+    }
+  }
+  note_use(lost == 0 ? PeersFileUse::kWhole : PeersFileUse::kNotRead, lost);
+}
+
+// For the supervisor, which replaces the file in the end.
+void Controller::note_use(schema::PeersFileUse use, std::size_t left_out) {
+  parts_.counters.set(shm::Counter::kPeersFileLeftOut, left_out);
+  parts_.counters.set(shm::Counter::kPeersFileUse, static_cast<std::uint64_t>(use));
+}
+
 void Controller::take_known_peers() {
   const UniqueFd file = std::move(parts_.known_peers);
   if (!file) return;
-  const std::uint64_t size = std::uint64_t{parts_.boot.known_peers} * sizeof(KnownPeerRow) +
-                             std::uint64_t{parts_.boot.known_peer_events} * sizeof(KnownPeerEventRow);
-  const auto sealed = shm::check_segment(file.get(), size, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW);
-  const auto peers = sealed ? take_peer_rows(file.get()) : Result<std::vector<std::optional<PeerId>>>(unreadable());
+  const auto peers =
+      is_whole(file.get()) ? take_peer_rows(file.get()) : Result<std::vector<std::optional<PeerId>>>(unreadable());
   auto done = peers ? take_peer_events(file.get(), *peers) : Result<void>(peers.error());
   tell_alive();
   if (done) done = parts_.store->flush_all();
@@ -85,6 +114,7 @@ void Controller::take_known_peers() {
   if (!done) log_error(done.error().text);
   if (!peers) return;
   const auto taken = peers->size() - static_cast<std::size_t>(std::count(peers->begin(), peers->end(), std::nullopt));
+  note_use(done && taken == peers->size() ? PeersFileUse::kWhole : PeersFileUse::kInPart, peers->size() - taken);
   log_notice(std::to_string(taken) + " peers are known from peers.json" +
              (taken == peers->size() ? ""
                                      : "; " + std::to_string(peers->size() - taken) +

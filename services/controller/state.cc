@@ -159,7 +159,11 @@ void Controller::load_state() {
   const std::int64_t at = wall_now_ms();
   if (recovering_) {
     (void)parts_.store->later(acl_.since(at - kUnstoredMs, at));
-    if (parts_.counters.get(shm::Counter::kImportUnderWay) != 0) finish_former_import();
+    if (parts_.counters.get(shm::Counter::kImportUnderWay) != 0) {
+      finish_former_import();
+    } else if (parts_.counters.get(shm::Counter::kChangesUnstored) != 0) {
+      store_former_changes();
+    }
   } else {
     auto stored = parts_.store->load(at);
     tell_alive();
@@ -171,7 +175,12 @@ void Controller::load_state() {
   }
   pool_.keep_journal(this);
   if (recovering_) pool_.tell_again(at - kUnstoredMs);
-  if (pool_.peers().empty()) take_known_peers();
+  if (pool_.peers().empty()) {
+    take_known_peers();
+  } else if (!recovering_) {
+    compare_known_peers();
+  }
+  (void)acl_.ended_bans(at);
   pool_.standings_changed();
 }
 
@@ -184,6 +193,17 @@ void Controller::finish_former_import() {
   const auto restored = all ? acl_.restore(all->acl, wall_now_ms()) : Result<void>(all.error());
   if (!restored) log_error(restored.error().text);
   parts_.counters.set(shm::Counter::kImportUnderWay, 0);
+}
+
+// What an operator was told that it is in force but not stored is in the lists, and was in the former controller's
+// memory.
+void Controller::store_former_changes() {
+  tell_alive();
+  const std::int64_t at = wall_now_ms();
+  const auto stored = parts_.store->load(at);
+  tell_alive();
+  if (!stored) return log_error(stored.error().text);
+  (void)parts_.store->later(acl_.unlike(stored->acl, at));
 }
 
 // Before and after what takes long: the supervisor ends who is silent for too long.
@@ -207,7 +227,10 @@ void Controller::tend_state() {
   const Nanoseconds at = monotonic_now();
   if (acl_.tend(wall_now_ms()) && !merge_timer_.active()) merge_timer_.once(1);
   if (at - anchors_noted_at_ >= kAnchorPeriod) note_anchors(at);
+  tell_ended_bans();
   const auto flushed = parts_.store->flush(at);
+  if (flushed && parts_.store->pending() == 0 && parts_.counters.get(shm::Counter::kChangesUnstored) != 0)
+    parts_.counters.set(shm::Counter::kChangesUnstored, 0);
   if (flushed || (store_complained_at_ != 0 && at - store_complained_at_ < kComplainPeriod)) return;
   store_complained_at_ = at;
   log_error(flushed.error().text);

@@ -139,6 +139,8 @@ TEST_F(Lists, BanForATimeEndsByItself) {
 
   EXPECT_FALSE(entry("blacklist", address).value("until", Json()).is_null());
   EXPECT_TRUE(eventually([&] { return !banned(address); }));
+  const Json event = node_->wait_event("expired", address);
+  EXPECT_EQ(event.value("event", ""), "unbanned") << node_->events();
   Peer peer = node_->make_peer();
   ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, address));
 }
@@ -237,6 +239,11 @@ TEST_F(Lists, AreClearedButForTrust) {
   done({"trust", "address", "192.0.2.7"});
 
   EXPECT_EQ(done({"clear", "acls"}), "2 bans and 0 greylistings lifted\n");
+  const auto events = node_->json_lines({"events"});
+  EXPECT_EQ(events.back()["event"], "acls_cleared") << events.back();
+  EXPECT_EQ(events.back()["bans"], 2) << events.back();
+  EXPECT_EQ(events.back()["greylistings"], 0) << events.back();
+  EXPECT_NE(done({"events"}).find("(bans: 2, greylistings: 0)"), std::string::npos) << done({"events"});
 
   const Json acl = node_->json({"acl"});
   EXPECT_EQ(acl["blacklist"], Json::array());
@@ -343,6 +350,55 @@ TEST_F(Lists, StayAsTheyAreWhenAnImportHasABadLine) {
   expect_refused({"acl", "import", node_->data_dir() + "/none"}, "No such file");
 
   EXPECT_EQ(node_->json({"acl"})["blacklist"], Json::array());
+}
+
+TEST_F(Lists, RefuseAnImportThatTrustsWhatIsBanned) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  const std::string peer = "idrdoT9g6YwELhUQyshCcHwAzBS9zA";
+  done({"ban", "address", "10.0.0.0/8"});
+  done({"ban", "peer", peer});
+
+  expect_refused({"acl", "import", "-"},
+                 "standard input:2: 10.1.2.3 cannot be trusted while 10.0.0.0/8 is banned: `bulkhead unban address "
+                 "10.0.0.0/8` first; nothing was changed",
+                 1, "192.0.2.7\n10.1.2.3 list=white\n");
+  expect_refused({"acl", "import", "--list", "white", "-"}, "unban peer " + peer, 1, peer + "\n");
+  expect_refused({"acl", "import", "-"},
+                 "standard input:1: 192.0.2.7 cannot be trusted while line 2 bans 192.0.2.0/24; nothing was changed", 1,
+                 "192.0.2.7 list=white\n192.0.2.0/24\n");
+
+  Json acl = node_->json({"acl"});
+  EXPECT_EQ(acl["blacklist"].size(), 2U) << acl;
+  EXPECT_EQ(acl["whitelist"], Json::array());
+
+  // A ban that came later does not keep the lists from being exported and imported elsewhere.
+  done({"trust", "address", "198.51.100.7"});
+  done({"ban", "address", "198.51.100.0/24"});
+  const std::string exported = done({"acl", "export"});
+  EXPECT_NE(exported.find("# without effect while 198.51.100.0/24 is banned: 198.51.100.7 list=white\n"),
+            std::string::npos)
+      << exported;
+  EXPECT_EQ(done({"acl", "import", "-"}, exported), "3 entries imported\n");
+}
+
+TEST_F(Lists, SayThatThereIsNothingInThem) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"acl"}, "bulkhead: nobody is banned, greylisted or trusted\n"},
+      {{"greylist"}, "bulkhead: nobody is greylisted\n"},
+      {{"connections"}, "bulkhead: no connections\n"},
+      {{"peers"}, "bulkhead: no known peers\n"},
+      {{"points"}, "bulkhead: no known points\n"},
+      {{"points", "--filter", "running"}, "bulkhead: no known points in that state\n"},
+  };
+  for (const auto& [words, said] : cases) {
+    const auto result = node_->cli(words);
+    EXPECT_EQ(result.exit_status, 0) << result;
+    EXPECT_EQ(result.err, said) << result;
+    auto with_json = words;
+    with_json.push_back("--json");
+    EXPECT_EQ(node_->cli(with_json).err, "");
+  }
 }
 
 TEST_F(Lists, RefuseWrongWordsWithWhatWasExpected) {

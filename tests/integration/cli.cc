@@ -175,6 +175,26 @@ TEST_F(Cli, ChecksTheProofOfWorkOfAnIdentityWhenAsked) {
   expect_refused(run({"identity", "check", "12"}), {"identity.json"});
 }
 
+TEST_F(Cli, WarnsOfAnIdentityThatPeersWillRefuse) {
+  Node node;
+  ASSERT_TRUE(node.start());
+  EXPECT_EQ(node.log().find("proof of work"), std::string::npos) << node.log();
+  ASSERT_EQ(node.stop(), 0);
+
+  const TestIdentity owned = fresh_identity(1);
+  const auto stamp = find_bad_stamp(owned.keys.public_key, 12);
+  write_file(node.data_dir() + "/identity.json", Json{{"public_key", to_hex(owned.keys.public_key)},
+                                                      {"secret_key", to_hex(owned.keys.secret_key)},
+                                                      {"proof_of_work_stamp", to_hex(stamp)}}
+                                                     .dump());
+  node.options().difficulty = 12;
+  ASSERT_TRUE(node.start()) << "it runs all the same";
+  EXPECT_NE(node.log().find("/identity.json: its proof of work is below 12, so peers that ask for as much as this node "
+                            "does refuse it; move the file away and make another with `bulkhead identity generate 12`"),
+            std::string::npos)
+      << node.log();
+}
+
 TEST_F(Cli, SaysThatThereIsNoIdentity) {
   expect_refused(run({"identity", "show"}), {"identity.json"});
   expect_refused(run({"identity", "check", "1"}), {"identity.json"});

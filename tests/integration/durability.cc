@@ -226,6 +226,36 @@ TEST_F(Durability, OfABanOnAFullDiskIsDeniedWhileTheBanIsInForce) {
   node_->stop();
 }
 
+TEST_F(Durability, OfWhatAFullDiskDidNotTakeOutlivesTheControllerThatSaidSo) {
+  node_ = std::make_unique<Node>();
+  ASSERT_EQ(::mkdir(state().c_str(), 0700), 0);
+  SmallDisk disk(state());
+  if (!disk.mounted()) GTEST_SKIP() << "needs root, to mount a small file system";
+  const auto started = node_->start();
+  ASSERT_TRUE(started) << started.error().text;
+  ASSERT_EQ(node_->cli({"ban", "address", "10.0.0.0/8"}).exit_status, 0);
+  ASSERT_TRUE(disk.fill());
+  EXPECT_EQ(node_->cli({"ban", "address", "192.0.2.0/24", "--reason", "while the disk was full"}).exit_status, 1);
+  EXPECT_EQ(node_->cli({"unban", "address", "10.0.0.0/8"}).exit_status, 1);
+
+  const pid_t former = mortal_controller();
+  ASSERT_GT(former, 0);
+  kill_controller();
+  ASSERT_TRUE(eventually([&] {
+    const pid_t now = node_->service_pid("controller");
+    return now > 0 && now != former;
+  })) << node_->log();
+  EXPECT_EQ(banned(), std::set<std::string>{"192.0.2.0/24"});
+  disk.make_room();
+  EXPECT_TRUE(eventually([&] {
+    const std::string bytes = read_file(state() + "/state.db") + read_file(state() + "/state.db-wal");
+    return bytes.find("while the disk was full") != std::string::npos;
+  })) << node_->log();
+  ASSERT_NO_FATAL_FAILURE(restart_killed());
+  EXPECT_EQ(banned(), std::set<std::string>{"192.0.2.0/24"});
+  node_->stop();
+}
+
 // ---- import
 
 class Import : public Durability {

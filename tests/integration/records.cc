@@ -72,6 +72,7 @@ TEST_F(Records, OfAPeersFileAreKnownFromTheFirstStartOn) {
 
   // From here on the database knows better.
   ASSERT_EQ(node_->stop(), 0);
+  EXPECT_FALSE(std::filesystem::exists(peers_path() + ".old")) << "all of it is known";
   EXPECT_EQ(peers_file()[0]["peer_id"], known);
   EXPECT_EQ(peers_file()[0]["events"].size(), 1U);
   const std::string other = node_->make_peer().peer_id();
@@ -80,6 +81,34 @@ TEST_F(Records, OfAPeersFileAreKnownFromTheFirstStartOn) {
   EXPECT_TRUE(peers_has(known));
   EXPECT_FALSE(peers_has(other));
   EXPECT_EQ(log_of("peers", known), Names{"connection_established"});
+
+  // What it did not read is not lost when it writes its own.
+  EXPECT_NE(node_->log().find("peers.json was not read, because the state database knows peers already; 1 of its 1 "
+                              "peers are not known here, or not trusted. It will be kept as " +
+                              peers_path() + ".old"),
+            std::string::npos)
+      << node_->log();
+  const std::string unread = read_file(peers_path());
+  ASSERT_EQ(node_->stop(), 0);
+  EXPECT_EQ(read_file(peers_path() + ".old"), unread);
+  EXPECT_EQ(peers_file()[0]["peer_id"], known);
+  // Its own file is not kept again and again.
+  ASSERT_NO_FATAL_FAILURE(start_again());
+  ASSERT_EQ(node_->stop(), 0);
+  EXPECT_FALSE(std::filesystem::exists(peers_path() + ".old-2"));
+}
+
+TEST_F(Records, OfAPeersFileWithoutRoomForAllAreKept) {
+  make_node({.arguments = {"--connections", "2", "--peer-table-size", "8"}});
+  Json peers = Json::array();
+  for (int i = 1; i <= 9; ++i)
+    peers.push_back(octez_peer(node_->make_peer().peer_id(), "::ffff:192.0.2." + std::to_string(i), 9732));
+  write_file(peers_path(), peers.dump());
+  ASSERT_NO_FATAL_FAILURE(start_again());
+  EXPECT_NE(node_->log().find("1 of its 9 peers are not known here"), std::string::npos) << node_->log();
+  ASSERT_EQ(node_->stop(), 0);
+  EXPECT_EQ(Json::parse(read_file(peers_path() + ".old")), peers);
+  EXPECT_EQ(peers_file().size(), 8U);
 }
 
 TEST_F(Records, OfADatabaseThatIsDamagedComeBackFromThePeersFile) {

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <initializer_list>
+#include <optional>
 
 #include "services/controller/cli/acl_file.h"
 #include "services/controller/cli/acl_view.h"
@@ -65,18 +66,23 @@ void write_acl_json(const shm::ListsTable& lists) {
   if (out.add("}\n")) out.flush();
 }
 
-void write_lines(const shm::ListsTable& lists, std::initializer_list<AclList> wanted) {
+/// `none`: what to tell people when there is nothing, on standard error.
+void write_lines(const shm::ListsTable& lists, std::initializer_list<AclList> wanted, const char* none) {
   const std::int64_t now = wall_now_ms();
   PieceWriter out(STDOUT_FILENO);
+  bool any = false;
   for (const AclList list : wanted) {
     bool taken = true;
     lists.for_each(now, [&](const ListEntry& entry) {
-      if (entry.list == list) taken = out.add(entry_line(entry));
+      if (entry.list != list) return true;
+      any = true;
+      taken = out.add(entry_line(entry));
       return taken;
     });
     if (!taken) return;
   }
   out.flush();
+  if (!any) complain(none);
 }
 
 // ---- import and export
@@ -140,11 +146,38 @@ Result<std::string> import_entries(const Arguments& arguments, const ImportEntri
   return ask_controller(arguments.data_dir, request, kBulkWait, std::span(&descriptor, 1), waiting);
 }
 
+/// The ban that stands and is over this prefix or peer, if there is one.
+std::optional<ListEntry> standing_ban(const shm::ListsTable& lists, const Prefix& prefix, std::int64_t now_ms) {
+  const auto bans = lists.covering(AclList::kBlack, prefix, now_ms);
+  return bans.empty() ? std::nullopt : std::optional(bans.front());
+}
+std::optional<ListEntry> standing_ban(const shm::ListsTable& lists, const PeerId& peer, std::int64_t now_ms) {
+  return lists.find(AclList::kBlack, peer, now_ms);
+}
+
+/// Trust that would be without effect is refused here, where lines have numbers; the controller looks again.
+Result<void> refuse_useless_trust(const Arguments& arguments, const ImportEntries& entries, const std::string& text,
+                                  const std::string& name, const ImportDefaults& defaults, std::int64_t now_ms) {
+  if (entries.rows.empty()) return {};
+  const auto node = open_node(arguments.data_dir);
+  if (!node) return node.error();
+  return check_trust(entries, text, name, defaults, now_ms, [&](const schema::ImportRow& row) {
+    const shm::ListsTable& lists = *node->tables.lists;
+    return row.is_peer != 0 ? standing_ban(lists, PeerId(row.subject), now_ms)
+                            : standing_ban(lists, Prefix{Address{row.subject}, row.length}, now_ms);
+  });
+}
+
 bool write_export(int fd, const shm::ListsTable& lists) {
   PieceWriter out(fd);
   bool taken = true;
-  lists.for_each(wall_now_ms(), [&](const ListEntry& entry) {
-    if (entry.list != AclList::kGrey) taken = out.add(export_line(entry));
+  const std::int64_t now = wall_now_ms();
+  lists.for_each(now, [&](const ListEntry& entry) {
+    if (entry.list == AclList::kGrey) return true;
+    std::optional<ListEntry> ban;
+    if (entry.list == AclList::kWhite)
+      ban = entry.is_peer ? standing_ban(lists, entry.peer, now) : standing_ban(lists, entry.prefix, now);
+    taken = out.add(export_line(entry, ban));
     return taken;
   });
   return taken && out.flush();
@@ -207,7 +240,8 @@ int run_acl(const Arguments& arguments) {
   if (arguments.json) {
     write_acl_json(*node->tables.lists);
   } else {
-    write_lines(*node->tables.lists, {AclList::kBlack, AclList::kGrey, AclList::kWhite});
+    write_lines(*node->tables.lists, {AclList::kBlack, AclList::kGrey, AclList::kWhite},
+                "nobody is banned, greylisted or trusted");
   }
   return kDone;
 }
@@ -219,7 +253,7 @@ int run_greylist(const Arguments& arguments) {
     PieceWriter out(STDOUT_FILENO);
     if (write_entries(out, *node->tables.lists, AclList::kGrey, wall_now_ms()) && out.add("\n")) out.flush();
   } else {
-    write_lines(*node->tables.lists, {AclList::kGrey});
+    write_lines(*node->tables.lists, {AclList::kGrey}, "nobody is greylisted");
   }
   return kDone;
 }
@@ -231,8 +265,11 @@ int run_acl_import(const Arguments& arguments) {
   ImportDefaults defaults;
   if (arguments.white) defaults.list = schema::ImportList::kWhite;
   if (arguments.duration_s != 0) defaults.until_ms = now + std::int64_t{arguments.duration_s} * 1000;
-  const auto entries = parse_import(*text, arguments.file == "-" ? "standard input" : arguments.file, defaults, now);
+  const std::string name = arguments.file == "-" ? "standard input" : arguments.file;
+  const auto entries = parse_import(*text, name, defaults, now);
   if (!entries) return fail(entries.error());
+  const auto has_effect = refuse_useless_trust(arguments, *entries, *text, name, defaults, now);
+  if (!has_effect) return fail(has_effect.error());
   tell_left_out(*entries);
   return report(arguments, import_entries(arguments, *entries));
 }

@@ -1,6 +1,7 @@
 #include "services/controller/cli/acl_file.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <cstring>
@@ -178,6 +179,21 @@ Line parse_line(std::string_view text, const ImportDefaults& defaults, std::int6
   return line;
 }
 
+/// Every line that has an entry. `visit` takes its number, the whole of it, and what is in it, and says whether to go
+/// on.
+template <typename Visit>
+void for_each_line(std::string_view text, const Visit& visit) {
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t size = std::min(text.find('\n'), text.size());
+    const std::string_view whole = text.substr(0, size);
+    text.remove_prefix(std::min(size + 1, text.size()));
+    const std::string_view content = trimmed(whole);
+    if (content.empty() || is_comment(content)) continue;
+    if (!visit(number, whole, content)) return;
+  }
+}
+
 auto key_of(const ImportRow& row) {
   return std::tie(row.list, row.is_peer, row.subject, row.length);
 }
@@ -194,6 +210,54 @@ void sort_and_thin(ImportEntries& entries) {
   entries.repeated = rows.size() - kept;
   rows.resize(kept);
 }
+
+Error refusal(const std::string& name, std::size_t line, const std::string& what) {
+  return failure(name + ":" + std::to_string(line) + ": " + what + "; nothing was changed");
+}
+
+shm::ListEntry entry_of(const ImportRow& row) {
+  const auto list = static_cast<shm::AclList>(row.list);
+  return row.is_peer != 0 ? shm::ListEntry::of(list, row.subject)
+                          : shm::ListEntry::of(list, Prefix{Address{row.subject}, row.length});
+}
+
+/// The bans of sorted rows, to be asked for the one that is over a target.
+class Bans {
+ public:
+  explicit Bans(const std::vector<ImportRow>& rows) : rows_(rows) {
+    for (const ImportRow& row : rows) {
+      if (row.list != static_cast<std::uint8_t>(ImportList::kBlack)) break;
+      if (row.is_peer == 0) lengths_[row.length] = true;
+    }
+  }
+
+  /// The longest; null when there is none.
+  const ImportRow* over(const ImportRow& target) const {
+    ImportRow wanted = target;
+    wanted.list = static_cast<std::uint8_t>(ImportList::kBlack);
+    if (target.is_peer != 0) return find(wanted);
+    for (int length = target.length; length >= 0; --length) {
+      if (!lengths_[static_cast<std::size_t>(length)]) continue;
+      wanted.length = static_cast<std::uint8_t>(length);
+      const Prefix wide = prefix_of(Address{target.subject}, wanted.length);
+      wanted.subject = wide.address.bytes;
+      // The families are apart.
+      if (!contains(wide, Address{target.subject})) break;
+      if (const ImportRow* found = find(wanted)) return found;
+    }
+    return nullptr;
+  }
+
+ private:
+  const ImportRow* find(const ImportRow& wanted) const {
+    const auto found = std::lower_bound(rows_.begin(), rows_.end(), wanted,
+                                        [](const auto& a, const auto& b) { return key_of(a) < key_of(b); });
+    return found != rows_.end() && key_of(*found) == key_of(wanted) ? &*found : nullptr;
+  }
+
+  const std::vector<ImportRow>& rows_;
+  std::array<bool, kAddressBits + 1> lengths_{};  ///< which lengths of prefixes there are
+};
 
 }  // namespace
 
@@ -226,16 +290,12 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
 
 Result<ImportEntries> parse_import(std::string_view text, const std::string& name, const ImportDefaults& defaults,
                                    std::int64_t now_ms) {
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   ImportEntries entries;
-  for (std::size_t number = 1; !text.empty(); ++number) {
-    const std::size_t size = std::min(text.find('\n'), text.size());
-    const std::string_view whole = text.substr(0, size);
-    text.remove_prefix(std::min(size + 1, text.size()));
-    const std::string_view content = trimmed(whole);
-    if (content.empty() || is_comment(content)) continue;
+  Result<void> taken;
+  for_each_line(text, [&](std::size_t number, std::string_view whole, std::string_view content) {
     const auto refused = [&](const std::string& what) {
-      return failure(name + ":" + std::to_string(number) + ": " + what + "; nothing was changed");
+      taken = refusal(name, number, what);
+      return false;
     };
     if (whole.size() > kMaximumImportLine) {
       return refused("the line has " + std::to_string(whole.size()) + " bytes; at most " +
@@ -245,20 +305,50 @@ Result<ImportEntries> parse_import(std::string_view text, const std::string& nam
     if (!line.error.empty()) return refused(line.error);
     if (shm::is_over(line.row.until_ms, now_ms)) {
       ++entries.over;
-      continue;
+      return true;
     }
     if (entries.rows.size() == schema::kMaximumImport) {
       return refused("more than " + std::to_string(schema::kMaximumImport) + " entries, the most of one import");
     }
     entries.shortened += line.shortened ? 1 : 0;
     entries.rows.push_back(line.row);
-  }
+    return true;
+  });
+  if (!taken) return taken.error();
   sort_and_thin(entries);
   return entries;
 }
 
-std::string export_line(const shm::ListEntry& entry) {
-  std::string line = target_text(entry);
+Result<void> check_trust(const ImportEntries& entries, std::string_view text, const std::string& name,
+                         const ImportDefaults& defaults, std::int64_t now_ms, const StandingBan& standing) {
+  const auto line_of = [&](const ImportRow& row) {
+    std::size_t found = 0;
+    for_each_line(text, [&](std::size_t number, std::string_view, std::string_view content) {
+      const Line line = parse_line(content, defaults, now_ms);
+      // Of lines with one target the last one counts.
+      if (!shm::is_over(line.row.until_ms, now_ms) && key_of(line.row) == key_of(row)) found = number;
+      return true;
+    });
+    return found;
+  };
+  const Bans bans(entries.rows);
+  for (const ImportRow& row : entries.rows) {
+    if (row.list != static_cast<std::uint8_t>(ImportList::kWhite)) continue;
+    const auto stands = standing(row);
+    const ImportRow* ban = stands ? nullptr : bans.over(row);
+    if (!stands && ban == nullptr) continue;
+    const std::string useless = target_text(entry_of(row)) + " cannot be trusted while ";
+    const std::string by = stands ? target_text(*stands) + " is banned"
+                                  : "line " + std::to_string(line_of(*ban)) + " bans " + target_text(entry_of(*ban));
+    const char* unban = stands && stands->is_peer ? ": `bulkhead unban peer " : ": `bulkhead unban address ";
+    return refusal(name, line_of(row), useless + by + (stands ? unban + target_text(*stands) + "` first" : ""));
+  }
+  return {};
+}
+
+std::string export_line(const shm::ListEntry& entry, const std::optional<shm::ListEntry>& ban) {
+  std::string line = ban ? "# without effect while " + target_text(*ban) + " is banned: " : "";
+  line += target_text(entry);
   if (entry.until_ms != 0) line += " until=" + time_text(entry.until_ms);
   if (entry.list == shm::AclList::kWhite) line += " list=white";
   if (!entry.words().empty()) line += " reason=" + std::string(entry.words());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,7 +45,16 @@ struct ImportDefaults {
 Result<ImportEntries> parse_import(std::string_view text, const std::string& name, const ImportDefaults& defaults,
                                    std::int64_t now_ms);
 
-/// The line that parse_import() reads as this entry, with its line end.
-std::string export_line(const shm::ListEntry& entry);
+/// The ban that stands and is over the target of this row, if there is one.
+using StandingBan = std::function<std::optional<shm::ListEntry>(const schema::ImportRow&)>;
+
+/// Whether everything that the entries of parse_import(), with the same arguments, trust can be trusted. kRefused: a
+/// ban that stands, or that is among the entries, makes a line useless; both are named.
+Result<void> check_trust(const ImportEntries& entries, std::string_view text, const std::string& name,
+                         const ImportDefaults& defaults, std::int64_t now_ms, const StandingBan& standing);
+
+/// The line that parse_import() reads as this entry, with its line end. `ban`: what makes the entry useless; the line
+/// is a comment then, so that the whole can be imported again.
+std::string export_line(const shm::ListEntry& entry, const std::optional<shm::ListEntry>& ban = std::nullopt);
 
 }  // namespace bulkhead::cli

@@ -109,6 +109,11 @@ Result<void> write_new_file(const std::string& path, std::string_view content, m
   return {};
 }
 
+Result<void> rename_file(const std::string& from, const std::string& to) {
+  if (publish(from, to) == 0) return {};
+  return errno == EEXIST ? exists_error(to) : file_error(from, "cannot give it another name");
+}
+
 Result<void> replace_file(const std::string& path, mode_t mode, const std::function<bool(int fd)>& write) {
   const std::string folder = folder_of(path);
   const std::string temporary = path + ".tmp";

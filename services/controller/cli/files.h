@@ -18,6 +18,9 @@ Result<std::string> read_file(const std::string& path, std::size_t limit);
 /// kRefused, naming the file, when something is there already.
 Result<void> write_new_file(const std::string& path, std::string_view content, mode_t mode);
 
+/// Gives a file another name, which nothing has yet. Never replaces. Errors name the file.
+Result<void> rename_file(const std::string& from, const std::string& to);
+
 /// Makes `path` anew, or replaces it at one blow: who reads it meanwhile sees the old file or the new one. `write`
 /// writes the content to the descriptor that it is given; false, with errno: it could not, and nothing changes. Made by
 /// root, the file gets the owner of its folder. Errors name the file.

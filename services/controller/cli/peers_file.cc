@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include <set>
 
 #include "base/address.h"
+#include "base/fd.h"
+#include "base/log.h"
 #include "services/controller/cli/acl_file.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/output.h"
@@ -30,6 +33,8 @@ using schema::KnownPeerRow;
 constexpr int kMaximumDepth = 32;
 constexpr std::int64_t kLastMs = 253402300799999;  // the end of the year 9999
 constexpr mode_t kMode = 0640;
+constexpr mode_t kMarkMode = 0600;
+constexpr std::size_t kMaximumMark = 256;
 
 /// What is wrong, and where: ends the reading.
 struct Fault {
@@ -262,12 +267,45 @@ std::string peers_path(const std::string& data_dir) {
   return data_dir + "/peers.json";
 }
 
-Result<void> save_peers(const std::string& path, int pool_fd, int history_fd) {
+/// Where it says which peers.json is this node's own work.
+std::string mark_path(const std::string& data_dir) {
+  return data_dir + "/state/peers.json.written";
+}
+
+/// Another text for each content of a file, as far as its size, its time and its place tell; empty: there is none.
+std::string stamp_of(int fd) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return {};
+  return std::to_string(status.st_size) + " " + std::to_string(status.st_mtim.tv_sec) + "." +
+         std::to_string(status.st_mtim.tv_nsec) + " " + std::to_string(status.st_ino) + "\n";
+}
+std::string stamp_of(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  return fd ? stamp_of(fd.get()) : std::string();
+}
+
+/// A name beside it that nothing has yet.
+std::string name_to_keep(const std::string& path) {
+  std::string name = path + ".old";
+  for (int number = 2; exists(name); ++number) name = path + ".old-" + std::to_string(number);
+  return name;
+}
+
+Result<void> save_peers(const std::string& path, const std::string& mark, int pool_fd, int history_fd) {
   const auto pool = shm::PoolTable::map(pool_fd, shm::Access::kReadOnly);
   if (!pool) return pool.error();
   const auto history = shm::HistoryTable::map(history_fd, shm::Access::kReadOnly, pool->points(), pool->peers());
   if (!history) return history.error();
-  return replace_file(path, kMode, [&](int fd) { return write_peers(fd, *pool, *history); });
+  std::string stamp;
+  auto saved = replace_file(path, kMode, [&](int fd) {
+    const bool written = write_peers(fd, *pool, *history);
+    stamp = stamp_of(fd);
+    return written;
+  });
+  if (!saved) return saved;
+  // Without it the file is looked at as any other is: nothing is lost by that.
+  (void)replace_file(mark, kMarkMode, [&](int fd) { return write_all(fd, stamp); });
+  return {};
 }
 
 Result<UniqueFd> sealed_rows(const KnownPeers& peers) {
@@ -331,8 +369,21 @@ bool write_peers(int fd, const shm::PoolTable& pool, const shm::HistoryTable& hi
 
 Result<supervisor::PeersFile> open_peers_file(const std::string& data_dir) {
   const std::string path = peers_path(data_dir);
+  const std::string mark = mark_path(data_dir);
   supervisor::PeersFile file;
-  file.save = [path](int pool, int history) { return save_peers(path, pool, history); };
+  const std::string stamp = stamp_of(path);
+  const auto marked = read_file(mark, kMaximumMark);
+  file.ours = !stamp.empty() && marked && *marked == stamp;
+  file.kept_as = name_to_keep(path);
+  file.save = [path, mark, stamp](int pool, int history, bool spent) -> Result<void> {
+    const std::string now = stamp_of(path);
+    if (!now.empty() && !(spent && now == stamp)) {
+      const std::string kept = name_to_keep(path);
+      if (auto renamed = rename_file(path, kept); !renamed) return renamed;
+      log_notice("the peers.json that was there is kept as " + kept);
+    }
+    return save_peers(path, mark, pool, history);
+  };
   const auto text = read_file(path, kMaximumPeersText);
   if (!text && text.error().code == ErrorCode::kNotFound) return file;
   if (!text) return text.error();

@@ -157,15 +157,26 @@ std::string event_text(const ShownJson& json) {
   column(106);
   line += json["reason"].get<std::string>();
   if (json.contains("syscall")) line += " (" + json["syscall"].get<std::string>() + ")";
-  if (json["count"] > 1) line += " (" + text_of(json["count"]) + " times)";
+  if (json.contains("bans")) {
+    line += " (bans: " + text_of(json["bans"]) + ", greylistings: " + text_of(json["greylistings"]) + ")";
+  } else if (json["count"] > 1) {
+    line += " (" + text_of(json["count"]) + " times)";
+  }
   return line + "\n";
 }
 
 namespace {
 
-int show(const Arguments& arguments, const ShownJson& json, std::string (*text)(const ShownJson&)) {
+/// `none`: what to tell people when there are no rows. On standard error: what reads standard output finds rows alone.
+int show(const Arguments& arguments, const ShownJson& json, std::string (*text)(const ShownJson&),
+         const std::string& none) {
   print(arguments.json ? json_text(json) : text(json));
+  if (!arguments.json && json.empty()) complain(none);
   return kDone;
+}
+
+std::string in_state(const Arguments& arguments) {
+  return arguments.filters.empty() ? "" : " in that state";
 }
 
 /// Prints the events from `next` to the newest that can still be read. Returns the number after them, nothing when
@@ -205,19 +216,21 @@ int run_status(const Arguments& arguments) {
 int run_connections(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
-  return show(arguments, connections_json(node->tables, monotonic_now()), connections_text);
+  return show(arguments, connections_json(node->tables, monotonic_now()), connections_text, "no connections");
 }
 
 int run_peers(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
-  return show(arguments, peers_json(node->tables, arguments.filters, monotonic_now()), peers_text);
+  return show(arguments, peers_json(node->tables, arguments.filters, monotonic_now()), peers_text,
+              "no known peers" + in_state(arguments));
 }
 
 int run_points(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
-  return show(arguments, points_json(node->tables, arguments.filters), points_text);
+  return show(arguments, points_json(node->tables, arguments.filters), points_text,
+              "no known points" + in_state(arguments));
 }
 
 int run_events(const Arguments& arguments) {

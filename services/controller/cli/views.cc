@@ -339,6 +339,9 @@ ShownJson event_json(const shm::EventRow& event) {
   } else if (event.reason == static_cast<std::uint32_t>(Reason::kSandboxViolation) && event.detail != 0) {
     // The worker's own word.
     json["syscall"] = sandbox::call_name(event.detail - 1);
+  } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kAclsCleared)) {
+    json["bans"] = event.count;
+    json["greylistings"] = event.detail;
   } else if (const auto prefix = event_prefix(event)) {
     json["prefix"] = to_text(*prefix);
   } else if (event.detail != 0) {

@@ -2,8 +2,11 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdio>
 
+#include "base/log.h"
 #include "services/common/boot.h"
 #include "services/controller/keyholder/keyholder.h"
 #include "shm/tables.h"
@@ -18,6 +21,17 @@ Result<wire::Identity> read_identity(int fd, const std::string& path) {
   auto identity = wire::parse_identity(std::string_view(text).substr(0, static_cast<std::size_t>(size)), path);
   sodium_memzero(text.data(), text.size());
   return identity;
+}
+
+// The node runs all the same: there are networks with other demands than ours, and peers that dial may not mind.
+void warn_if_weak(const wire::Identity& identity, const schema::BootKeyholder& boot, const wire::Target& target) {
+  if (wire::check_proof_of_work(identity.public_key, identity.stamp, target)) return;
+  std::array<char, 16> bits{};
+  std::snprintf(bits.data(), bits.size(), "%.4g", boot.expected_pow);
+  log_warning(boot.identity_path + ": its proof of work is below " + bits.data() +
+              ", so peers that ask for as much as this node does refuse it; move the file away and make another with "
+              "`bulkhead identity generate " +
+              bits.data() + "`");
 }
 
 void wipe(schema::KeyProofDone& answer) {
@@ -87,6 +101,7 @@ int run() {
     service::fail(start.supervisor, error->text);
     return 1;
   }
+  warn_if_weak(*identity, start.boot, *target);
   schema::Channel controller(std::move(start.descriptors[2]), schema::kMaximumPacket);
   start.descriptors.clear();
   Keyholder keyholder(std::move(*identity), {start.boot.announcement, start.boot.metadata}, *target,

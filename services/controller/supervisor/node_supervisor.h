@@ -144,6 +144,9 @@ class Supervisor {
   void stop(int exit_status);
   void stop_rest();
   void finish();
+  bool peers_file_is_spent() const;
+  std::uint64_t counter(shm::Counter which) const;
+  void tell_of_peers_file() const;
   void save_peers();
 
   const Settings& settings_;

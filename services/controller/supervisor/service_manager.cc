@@ -13,7 +13,9 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
+#include "base/carried_descriptors.h"
 #include "base/log.h"
 
 namespace bulkhead::supervisor {
@@ -139,21 +141,12 @@ bool ServiceManager::send(std::string_view state, int fd) {
   std::memcpy(address.sun_path, path.data(), path.size());
   if (path[0] == '@') address.sun_path[0] = '\0';
   iovec data{const_cast<char*>(state.data()), state.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof fd)> control{};
   msghdr message{};
   message.msg_name = &address;
   message.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
   message.msg_iov = &data;
   message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  }
+  const CarriedDescriptors<1> carried(message, std::span(&fd, fd >= 0 ? 1 : 0));
   if (::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return true;
   if (!complained_) {
     log_warning("the service manager could not be told '" + std::string(state.substr(0, state.find('\n'))) +

@@ -15,6 +15,7 @@
 #include "base/unix_socket.h"
 #include "sandbox/cgroup.h"
 #include "schema/channel.h"
+#include "schema/peer_rows.h"
 #include "services/common/loop.h"
 #include "services/common/state_files.h"
 #include "services/common/tcp_options.h"
@@ -342,6 +343,7 @@ void Supervisor::check_ready() {
                                [this](Role role) { return services_.contains(role) && services_[role].ready; });
   if (all && !ready_) {
     ready_ = true;
+    tell_of_peers_file();
     std::string where;
     for (const auto& point : listening_) where += (where.empty() ? "" : ", ") + to_text(point);
     log_notice("the node is ready, listening on " + where);
@@ -391,9 +393,35 @@ void Supervisor::finish() {
   loop_->stop();
 }
 
+// Whether a new peers.json may take the place of the one that was there at the start. The controller, which looked at
+// it, says what it is to the node.
+bool Supervisor::peers_file_is_spent() const {
+  if (peers_file_.peers == 0) return true;
+  const auto use = static_cast<schema::PeersFileUse>(counter(shm::Counter::kPeersFileUse));
+  return use == schema::PeersFileUse::kWhole || (use == schema::PeersFileUse::kNotRead && peers_file_.ours);
+}
+
+std::uint64_t Supervisor::counter(shm::Counter which) const {
+  const auto counters = shm::CountersTable::map(counters_.readable.get());
+  return counters ? counters->get(Role::kController, which) : 0;
+}
+
+void Supervisor::tell_of_peers_file() const {
+  if (peers_file_is_spent()) return;
+  const auto use = static_cast<schema::PeersFileUse>(counter(shm::Counter::kPeersFileUse));
+  const char* why = use == schema::PeersFileUse::kNotRead
+                        ? "was not read, because the state database knows peers already"
+                    : use == schema::PeersFileUse::kInPart ? "was read in part, because there is no room for more peers"
+                                                           : "could not be taken over";
+  log_warning(std::string("peers.json ") + why + "; " + std::to_string(counter(shm::Counter::kPeersFileLeftOut)) +
+              " of its " + std::to_string(peers_file_.peers) +
+              " peers are not known here, or not trusted. It will be kept as " + peers_file_.kept_as +
+              " when this node stops and writes its own");
+}
+
 void Supervisor::save_peers() {
   if (exit_status_ != 0 || !ready_ || !peers_file_.save) return;
-  if (const auto saved = peers_file_.save(pool_.readable.get(), history_.readable.get()); !saved)
+  if (const auto saved = peers_file_.save(pool_.readable.get(), history_.readable.get(), peers_file_is_spent()); !saved)
     log_error("the known peers are not in their file, but in the state database alone: " + saved.error().text);
 }
 

@@ -15,9 +15,12 @@ struct PeersFile {
   UniqueFd rows;             ///< what stands in it, as schema/peer_rows.h has it, sealed; none: it has no peers
   std::uint32_t peers = 0;   ///< rows of the first kind
   std::uint32_t events = 0;  ///< of the second
-  /// Writes it anew after a stop in order. Called in the supervisor, confined, when all others have ended; the
+  bool ours = false;         ///< as this node wrote it when it stopped last
+  std::string kept_as;       ///< the name under which save() keeps it, as far as one can tell at the start
+  /// Writes it anew after a stop in order. What stands there is kept beside it under another name, unless it is `spent`
+  /// and has not changed since the start. Called in the supervisor, confined, when all others have ended; the
   /// descriptors of `pool` and `history` are read-only. May be empty.
-  std::function<Result<void>(int pool, int history)> save;
+  std::function<Result<void>(int pool, int history, bool spent)> save;
 };
 
 /// Runs a node in the foreground until SIGINT or SIGTERM. Checks and takes the data directory, makes an identity when

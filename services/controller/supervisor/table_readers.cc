@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
+#include "base/carried_descriptors.h"
 #include "base/unix_socket.h"
 #include "services/common/loop.h"
 #include "services/controller/cli/tables_protocol.h"
@@ -59,17 +59,10 @@ void Supervisor::answer_table_client(std::uint64_t id) {
                                            history_.readable.get()};
     auto answer = kTablesRequest;
     iovec data{answer.data(), answer.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof given)> control{};
     msghdr message{};
     message.msg_iov = &data;
     message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof given);
-    std::memcpy(CMSG_DATA(header), given, sizeof given);
+    const CarriedDescriptors<kTablesDescriptors> carried(message, given);
     (void)::sendmsg(client.socket.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
   client.poll.close();

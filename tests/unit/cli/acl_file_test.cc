@@ -153,6 +153,47 @@ TEST(ImportFile, GivesBackWhatWasExported) {
   }
 }
 
+/// What is said of trust in this text while `ban` stands; empty when nothing is wrong.
+std::string useless(std::string_view text, const std::string& ban = "") {
+  const auto checked = check_trust(parsed(text), text, "file", {}, kNow, [&](const ImportRow& row) {
+    std::optional<shm::ListEntry> standing;
+    if (!ban.empty() && row.is_peer == 0) standing = shm::ListEntry::of(shm::AclList::kBlack, *parse_prefix(ban));
+    return standing;
+  });
+  return checked ? "" : checked.error().text;
+}
+
+TEST(ImportFile, NamesTheBanOfTheSameFileThatMakesALineUseless) {
+  EXPECT_EQ(useless("# a list\n10.1.2.3 list=white\n10.0.0.0/8\n"),
+            "file:2: 10.1.2.3 cannot be trusted while line 3 bans 10.0.0.0/8; nothing was changed");
+  EXPECT_NE(useless("10.0.0.0/8\n10.0.0.0/8 list=white\n").find("file:2: 10.0.0.0/8 cannot"), std::string::npos);
+  EXPECT_NE(useless("2001:db8::/32\n2001:db8::1 list=white\n").find("line 1 bans 2001:db8::/32"), std::string::npos);
+  EXPECT_NE(useless(std::string(kPeer) + "\n" + kPeer + " list=white\n").find("line 1 bans id"), std::string::npos);
+  EXPECT_NE(useless("10.0.0.0/8\n10.0.0.0/8 again\n10.1.2.3 list=white\n").find("line 2 bans"), std::string::npos)
+      << "the last of equal lines counts";
+}
+
+TEST(ImportFile, NamesTheStandingBanThatMakesALineUseless) {
+  EXPECT_EQ(useless("11.1.2.3\n10.1.2.3 list=white\n", "10.0.0.0/8"),
+            "file:2: 10.1.2.3 cannot be trusted while 10.0.0.0/8 is banned: `bulkhead unban address 10.0.0.0/8` first; "
+            "nothing was changed");
+}
+
+TEST(ImportFile, TrustsWhatNoBanIsOver) {
+  EXPECT_EQ(useless("10.1.2.3\n10.0.0.0/8 list=white\n"), "") << "most of it can be trusted";
+  EXPECT_EQ(useless("10.0.0.0/8\n11.1.2.3 list=white\n"), "");
+  EXPECT_EQ(useless("::/0\n10.1.2.3 list=white\n"), "") << "families are apart";
+  EXPECT_EQ(useless("10.0.0.0/8 until=2000-01-01T00:00:00Z\n10.1.2.3 list=white\n"), "") << "over already";
+  EXPECT_EQ(useless("10.0.0.0/8\n"), "");
+}
+
+TEST(ImportFile, LeavesOutWhatWasExportedAsUseless) {
+  const auto trust = shm::ListEntry::of(shm::AclList::kWhite, *parse_prefix("10.1.2.3"));
+  const std::string line = export_line(trust, shm::ListEntry::of(shm::AclList::kBlack, *parse_prefix("10.0.0.0/8")));
+  EXPECT_EQ(line, "# without effect while 10.0.0.0/8 is banned: 10.1.2.3 list=white\n");
+  EXPECT_TRUE(parsed(line).rows.empty());
+}
+
 TEST(Times, AreReadAsRfc3339HasThem) {
   EXPECT_EQ(parse_time("1970-01-01T00:00:00Z"), 0);
   EXPECT_EQ(parse_time("2023-11-14T22:13:20.5Z"), 1'700'000'000'500);

@@ -306,7 +306,7 @@ TEST_F(PeersFileTest, IsReplacedAtOneBlow) {
   row.peer_id = numbered(1);
   tables.pool.peer(0).write(row);
   std::ifstream before(path());
-  const auto saved = file->save(tables.pool_fd.get(), tables.history_fd.get());
+  const auto saved = file->save(tables.pool_fd.get(), tables.history_fd.get(), true);
   ASSERT_TRUE(saved) << saved.error().text;
   EXPECT_EQ(open_peers_file(directory_)->peers, 1U);
   std::string old;
@@ -316,6 +316,48 @@ TEST_F(PeersFileTest, IsReplacedAtOneBlow) {
   struct stat info {};
   ASSERT_EQ(::stat(path().c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777 & ~0640U, 0U);
+}
+
+TEST_F(PeersFileTest, IsKeptBesideTheNewOneUnlessItIsSpent) {
+  Tables tables;
+  const auto save = [&](bool spent, const std::string& meanwhile = "") {
+    auto file = open_peers_file(directory_);
+    ASSERT_TRUE(file) << file.error().text;
+    if (!meanwhile.empty()) write(meanwhile);
+    const auto saved = file->save(tables.pool_fd.get(), tables.history_fd.get(), spent);
+    ASSERT_TRUE(saved) << saved.error().text;
+  };
+  const auto text = [](const std::string& name) {
+    std::ifstream file(name);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  write("[ ]");
+  EXPECT_EQ(open_peers_file(directory_)->kept_as, path() + ".old");
+  save(false);
+  EXPECT_EQ(text(path() + ".old"), "[ ]");
+  EXPECT_EQ(text(path()), "[]\n");
+  write("[  ]");
+  EXPECT_EQ(open_peers_file(directory_)->kept_as, path() + ".old-2");
+  save(false);
+  EXPECT_EQ(text(path() + ".old"), "[ ]") << "an earlier one stays";
+  EXPECT_EQ(text(path() + ".old-2"), "[  ]");
+  write("[   ]");
+  save(true);
+  EXPECT_FALSE(fs::exists(path() + ".old-3"));
+  save(true, "[    ]");
+  EXPECT_EQ(text(path() + ".old-3"), "[    ]") << "nobody looked at this one";
+}
+
+TEST_F(PeersFileTest, IsKnownForWhatTheNodeWroteItself) {
+  fs::create_directory(directory_ + "/state");
+  Tables tables;
+  write("[ ]");
+  auto file = open_peers_file(directory_);
+  EXPECT_FALSE(file->ours);
+  ASSERT_TRUE(file->save(tables.pool_fd.get(), tables.history_fd.get(), true));
+  EXPECT_TRUE(open_peers_file(directory_)->ours);
+  write("[ ]");
+  EXPECT_FALSE(open_peers_file(directory_)->ours);
 }
 
 TEST_F(PeersFileTest, StaysAsItWasWhenItCannotBeWritten) {

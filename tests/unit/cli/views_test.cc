@@ -441,6 +441,18 @@ TEST_F(ViewsTest, EventsOfTheListsNameThePrefix) {
   EXPECT_FALSE(event_json(event).contains("prefix")) << "longer than an address";
 }
 
+TEST_F(ViewsTest, AnEventOfClearedListsSaysHowManyEntriesWent) {
+  shm::EventRow event{};
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kAclsCleared);
+  event.count = 2;
+  event.detail = 3;
+  const ShownJson json = event_json(event);
+  EXPECT_EQ(json["event"], "acls_cleared");
+  EXPECT_EQ(json["bans"], 2);
+  EXPECT_EQ(json["greylistings"], 3);
+  EXPECT_FALSE(json.contains("detail"));
+}
+
 TEST_F(ViewsTest, WhyGathersWhatTheTablesHaveAboutAnAddress) {
   auto writer = *shm::ListsWriter::map(descriptors_[5].get(), {.grey = 8});
   const std::int64_t now = wall_now_ms();

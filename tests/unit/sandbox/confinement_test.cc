@@ -20,6 +20,7 @@
 #include <cstring>
 #include <map>
 
+#include "base/carried_descriptors.h"
 #include "sandbox/landlock.h"
 #include "sandbox/policy.h"
 #include "tests/unit/sandbox/children.h"
@@ -242,20 +243,13 @@ TEST(Confinement, TakesNoDescriptorAboveAWorkersLimit) {
     }
     int carried = STDERR_FILENO;
     iovec data{&carried, sizeof carried};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
     msghdr message{};
     message.msg_iov = &data;
     message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &carried, sizeof carried);
+    CarriedDescriptors<1> control(message, std::span(&carried, 1));
     if (::sendmsg(pair->first.get(), &message, MSG_DONTWAIT) < 0) leave(kNotConfined);
     if (!confine_worker(*filter, violation, last + 1)) leave(kNotConfined);
-    message.msg_controllen = control.size();
+    message.msg_controllen = CMSG_SPACE(sizeof(int));
     const ssize_t got = ::recvmsg(pair->second.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     leave(got > 0 && (message.msg_flags & MSG_CTRUNC) != 0 && message.msg_controllen == 0 ? kDone : kSucceeded);
   });

@@ -155,6 +155,73 @@ TEST_F(Lists, ComeBackFromWhatWasStored) {
   EXPECT_TRUE(stores(late, StoredList::kGrey, "12.1.2.4"));
 }
 
+TEST_F(Lists, NameTheBanThatMakesTrustUseless) {
+  const auto useless = [&](const shm::ListEntry& entry) { return acl_.useless(entry, now_).value_or(""); };
+  const auto white = [](const auto& target) { return shm::ListEntry::of(shm::AclList::kWhite, target); };
+  acl_.ban(subject("10.0.0.0/8"), 0, "", now_);
+  acl_.ban(subject("::/0"), 0, "", now_);
+  acl_.ban({peer(7), {}}, 0, "", now_);
+  EXPECT_EQ(useless(white(parse_prefix("10.1.2.3").value())), "10.1.2.3 cannot be trusted while 10.0.0.0/8 is banned");
+  EXPECT_NE(useless(white(parse_prefix("10.0.0.0/8").value())), "") << "an import does not lift it";
+  EXPECT_NE(useless(white(peer(7))), "");
+  EXPECT_EQ(useless(white(parse_prefix("0.0.0.0/0").value())), "") << "most of it can be trusted";
+  EXPECT_EQ(useless(white(parse_prefix("11.1.2.3").value())), "");
+  EXPECT_EQ(useless(white(peer(8))), "");
+}
+
+TEST_F(Lists, NoticeABanThatEndsByItselfAndNoOther) {
+  EXPECT_TRUE(acl_.ended_bans(now_).empty());
+  for (const char* one : {"10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"})
+    acl_.ban(subject(one), now_ + 100, "", now_);
+  acl_.ban({peer(7), {}}, now_ + 200, "", now_);
+  acl_.greylist(address("12.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  acl_.unban(subject("10.2.0.0/16"), now_);
+  acl_.trust(subject("10.3.0.0/16"), 0, "", now_);
+  acl_.ban(subject("10.4.0.0/16"), 0, "", now_);
+  EXPECT_TRUE(acl_.ended_bans(now_ + 99).empty());
+  const auto first = acl_.ended_bans(now_ + 100);
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(subject_text(first[0]), "10.1.0.0/16");
+  const auto second = acl_.ended_bans(now_ + 2 * kHour);
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_EQ(second[0].peer_id, peer(7));
+}
+
+TEST_F(Lists, NoticeTheEndOfABanThatAFormerControllerMade) {
+  acl_.ban(subject("10.1.2.3"), now_ + 100, "", now_);
+  Acl successor(shm::ListsWriter::map(fd_.get()).value(), {});
+  EXPECT_TRUE(successor.ended_bans(now_).empty());
+  EXPECT_EQ(successor.ended_bans(now_ + 100).size(), 1U);
+}
+
+TEST_F(Lists, SayWhatTheDatabaseLacksOfBansAndTrust) {
+  std::vector<AclEntry> stored;
+  const auto store = [&](const Changes& changes) {
+    for (const auto& change : changes) {
+      if (const auto* entry = std::get_if<AclEntry>(&change)) stored.push_back(*entry);
+    }
+  };
+  store(acl_.ban(subject("10.1.2.3"), 0, "the same", now_).changes);
+  store(acl_.ban(subject("10.2.2.3"), 0, "lifted", now_).changes);
+  store(acl_.ban(subject("10.3.2.3"), 0, "changed", now_).changes);
+  EXPECT_TRUE(acl_.unlike(stored, now_).empty());
+  acl_.unban(subject("10.2.2.3"), now_);
+  acl_.ban(subject("10.3.2.3"), now_ + kHour, "changed", now_);
+  acl_.ban(subject("10.4.2.3"), 0, "new", now_);
+  acl_.trust(subject("10.5.2.3"), 0, "new", now_);
+  acl_.greylist(address("12.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+
+  const auto changes = acl_.unlike(stored, now_);
+
+  ASSERT_EQ(changes.size(), 4U);
+  EXPECT_TRUE(stores(changes, StoredList::kBlack, "10.3.2.3"));
+  EXPECT_TRUE(stores(changes, StoredList::kBlack, "10.4.2.3"));
+  EXPECT_TRUE(stores(changes, StoredList::kWhite, "10.5.2.3"));
+  const auto* removed = std::get_if<RemoveAcl>(&changes.back());
+  ASSERT_NE(removed, nullptr);
+  EXPECT_EQ(removed->key.subject, address("10.2.2.3").bytes);
+}
+
 TEST_F(Lists, RefuseWhatTheyHaveNoRoomFor) {
   bool refused = false;
   for (int i = 0; i < 2000 && !refused; ++i) {

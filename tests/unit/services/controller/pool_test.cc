@@ -386,6 +386,16 @@ TEST(Point, ThatIsConfiguredNoMoreIsOneAmongOthers) {
   EXPECT_TRUE(node.pool->trusted(kB, *node.pool->find_point(kB)));
 }
 
+TEST(Point, MayHaveTheExpectedPeerTakenBack) {
+  Node node;
+  node.pool->configure(kA, peer_id(1), at(node.now));
+  // The name that asked for it has the address no more; another one, which asks for nobody, has.
+  node.pool->configure(kA, std::nullopt, at(node.now));
+  EXPECT_FALSE(node.pool->find_point(kA)->expected_peer_id);
+  EXPECT_TRUE(node.pool->trusted(kA, *node.pool->find_point(kA)));
+  node.run(node.outgoing(kA), peer_id(2));
+}
+
 TEST(Decision, GivesNoPointsWithoutPeerDiscovery) {
   auto with = limits();
   with.disable_peer_discovery = true;
@@ -735,7 +745,6 @@ TEST(KnownPoints, BecomeTrustedButDoNotLoseItThroughHearsay) {
   node.pool->configure(kA, peer_id(1), at(1));
   node.pool->register_point(kA, false, at(1));
   EXPECT_TRUE(node.pool->find_point(kA)->trusted);
-  node.pool->configure(kA, std::nullopt, at(1));
   EXPECT_EQ(node.pool->find_point(kA)->expected_peer_id, peer_id(1));
 }
 

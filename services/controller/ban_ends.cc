@@ -1,0 +1,42 @@
+#include "services/controller/ban_ends.h"
+
+#include <iterator>
+
+namespace bulkhead::controller {
+
+void BanEnds::note(const AclKey& ban, std::int64_t until_ms) {
+  forget(ban);
+  if (until_ms == 0) return;
+  until_.emplace(ban, until_ms);
+  by_end_.emplace(until_ms, ban);
+  if (until_.size() <= most_) return;
+  left_out_ = true;
+  const auto last = std::prev(by_end_.end());
+  until_.erase(last->second);
+  by_end_.erase(last);
+}
+
+void BanEnds::forget(const AclKey& ban) {
+  const auto found = until_.find(ban);
+  if (found == until_.end()) return;
+  by_end_.erase({found->second, ban});
+  until_.erase(found);
+}
+
+void BanEnds::clear() {
+  until_.clear();
+  by_end_.clear();
+  left_out_ = false;
+}
+
+std::vector<AclKey> BanEnds::take_over(std::int64_t now_ms) {
+  std::vector<AclKey> over;
+  while (!by_end_.empty() && by_end_.begin()->first <= now_ms) {
+    over.push_back(by_end_.begin()->second);
+    until_.erase(over.back());
+    by_end_.erase(by_end_.begin());
+  }
+  return over;
+}
+
+}  // namespace bulkhead::controller
