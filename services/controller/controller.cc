@@ -88,8 +88,9 @@ Controller::~Controller() = default;
 
 int Controller::run() {
   supervisor_poll_.watch(UV_READABLE);
-  control_poll_.watch(UV_READABLE);
-  application_poll_.watch(UV_READABLE);
+  // Who comes while connections and applications are still being handed over waits until they are here: it would be
+  // told that there are none.
+  if (!recovering_) serve_clients();
   sweep_timer_.every(kSweepMs);
   state_timer_.every(kStateMs);
   loop_.run();
@@ -467,6 +468,11 @@ void Controller::end_overdue(Connection& connection, Nanoseconds at) {
   }
 }
 
+void Controller::serve_clients() {
+  control_poll_.watch(UV_READABLE);
+  application_poll_.watch(UV_READABLE);
+}
+
 void Controller::finish_recovery() {
   recovering_ = false;
   restarted(Role::kController, parts_.boot.previous_end, parts_.boot.previous_wait_status);
@@ -483,6 +489,7 @@ void Controller::finish_recovery() {
   }
   tell_workers();
   for (auto& [id, application] : applications_) offer_links(application);
+  serve_clients();
 }
 
 void Controller::stop_in_order() {

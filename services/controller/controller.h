@@ -179,6 +179,7 @@ class Controller : private PoolJournal {
   bool sender_attached() const;
 
   // control
+  void serve_clients();
   void on_control_listener();
   void on_client(std::uint64_t id);
   void answer(std::uint64_t client, bool ok, const std::string& text);
