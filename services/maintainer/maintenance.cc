@@ -11,6 +11,11 @@ constexpr Nanoseconds kAskPeriod = 5 * kSecond;
 constexpr std::uint32_t kOutgoingShare = 3;
 // One feeler in so many stays: else the halves of a network that was cut for long would never find together again.
 constexpr std::uint64_t kKeptFeelers = 10;
+// Points that a hardened node wants to know for each connection that it may have. Who knows only the few that all
+// others know dials those, however many they have.
+constexpr std::size_t kKnownPerConnection = 3;
+// How near to max_threshold is on the edge: the last quarter of the way from max_target.
+constexpr std::uint32_t kEdgeShare = 4;
 
 bool is_active(const shm::SlotRow& row) {
   return row.state == static_cast<std::uint32_t>(shm::SlotState::kAccepted) ||
@@ -32,7 +37,8 @@ Work Maintenance::look(const PoolView& view, const std::set<Point>& busy, Nanose
     work.done = std::exchange(waiting_, {});
     return work;
   }
-  const Counts counts = count(view, busy, now_ms);
+  Counts counts = count(view, busy, now_ms);
+  if (replace(view, busy, counts, work)) counts = count(view, busy, now_ms);
   begin_if_due(counts, now);
   if (running_) {
     run(view, busy, counts, now, work);
@@ -93,6 +99,34 @@ void Maintenance::begin_if_due(const Counts& counts, Nanoseconds now) {
       !next_run_ || now >= *next_run_ || !waiting_.empty() || counts.active < settings_.minimum || reached_maximum;
 }
 
+bool Maintenance::replace(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Work& work) {
+  if (own_choice_.empty()) return false;
+  std::set<Point> on_their_way;
+  std::uint32_t came = 0;
+  for (const auto& row : view.points) {
+    const Point point{Address{row.address}, row.port};
+    if (!own_choice_.contains(point)) continue;
+    const auto state = static_cast<shm::PointState>(row.state);
+    if (state == shm::PointState::kRunning) {
+      ++came;
+    } else if (state != shm::PointState::kDisconnected || busy.contains(point)) {
+      on_their_way.insert(point);
+    }
+  }
+  own_choice_ = std::move(on_their_way);
+  const std::uint32_t surplus = std::min(came, less(counts.active, settings_.bounds.min_target));
+  if (surplus == 0) return false;
+  std::vector<service::Neighbour> incoming = counts.neighbours;
+  std::erase_if(incoming, [](const auto& one) { return one.outgoing; });
+  close(service::choose_victims(incoming, surplus, true, random_), work);
+  return true;
+}
+
+void Maintenance::close(const std::vector<SlotRef>& victims, Work& work) {
+  work.closes.insert(work.closes.end(), victims.begin(), victims.end());
+  closing_.insert(victims.begin(), victims.end());
+}
+
 void Maintenance::run(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
                       Work& work) {
   const auto& bounds = settings_.bounds;
@@ -110,15 +144,19 @@ void Maintenance::run(const PoolView& view, const std::set<Point>& busy, const C
   }
   // Those that were told to close are still there.
   if (!closing_.empty()) return;
+  if (leave_edge(view, busy, counts, now, work)) return;
   work.propose_swap = settings_.swap && !settings_.private_mode && counts.active > 0;
   add_outgoing(view, busy, counts, now, work);
+  const bool knows_few = view.points.size() < std::size_t{settings_.maximum} * kKnownPerConnection;
+  work.ask_for_peers =
+      settings_.hardened && settings_.exchange && !settings_.private_mode && counts.active > 0 && knows_few;
   finish(now, work);
 }
 
 void Maintenance::close_some(const Counts& counts, Work& work) {
-  work.closes = service::choose_victims(counts.neighbours, counts.active - settings_.bounds.max_target,
-                                        settings_.hardened, random_);
-  closing_.insert(work.closes.begin(), work.closes.end());
+  close(service::choose_victims(counts.neighbours, counts.active - settings_.bounds.max_target, settings_.hardened,
+                                random_),
+        work);
 }
 
 void Maintenance::fill(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
@@ -168,17 +206,45 @@ void Maintenance::ask(const Counts& counts, Nanoseconds now, Work& work) {
 void Maintenance::add_outgoing(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
                                Work& work) {
   if (!settings_.hardened || settings_.private_mode) return;
-  const std::uint32_t wanted = settings_.bounds.min_target / kOutgoingShare;
-  const std::uint32_t middle = (settings_.bounds.min_target + settings_.bounds.max_target) / 2;
-  const std::uint32_t one_more = counts.active + counts.under_way < middle ? 1 : 0;
-  const std::uint32_t missing = std::max(less(wanted, counts.outgoing + counts.under_way), one_more);
+  const std::uint32_t share = settings_.bounds.min_target / kOutgoingShare;
+  const std::uint32_t missing = std::max(less(share, counts.outgoing + counts.under_way),
+                                         less(settings_.bounds.min_target, counts.active + counts.under_way));
   // What is closed is gone before what is dialled is asked for: nobody can take the place in between.
   const std::uint32_t stay = less(counts.occupied, static_cast<std::uint32_t>(work.closes.size()));
   const std::uint32_t free = less(settings_.maximum, stay + counts.under_way);
   const std::uint32_t room = std::min({missing, free, less(settings_.at_once, counts.under_way)});
   if (room == 0) return;
-  const auto candidates = candidates_of(view, false, excluded(busy), now);
-  work.dials = choose_dials(candidates.now, room, true, counts.groups, random_);
+  work.dials = choose_freely(view, excluded(busy), counts, room, now);
+  own_choice_.insert(work.dials.begin(), work.dials.end());
+}
+
+// Whoever comes next would have the node above its threshold until the run after this one.
+bool Maintenance::leave_edge(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
+                             Work& work) {
+  const auto& bounds = settings_.bounds;
+  const std::uint32_t edge = bounds.max_threshold - (bounds.max_threshold - bounds.max_target) / kEdgeShare;
+  if (!settings_.hardened || settings_.private_mode || counts.active <= edge) return false;
+  const auto incoming = std::count_if(counts.neighbours.begin(), counts.neighbours.end(),
+                                      [](const auto& one) { return !one.outgoing && !one.trusted; });
+  if (incoming < static_cast<std::ptrdiff_t>(counts.active - bounds.max_target)) return false;
+  look_by(now + settings_.idle, work);
+  if (counts.under_way > 0) return true;
+  auto excluded_or_seen = excluded(busy);
+  excluded_or_seen.insert(seen_.begin(), seen_.end());
+  const auto tried = static_cast<std::uint32_t>(seen_.size());
+  const std::uint32_t room = std::min({bounds.max_threshold + 1 - counts.active,
+                                       less(settings_.maximum, counts.occupied), less(settings_.at_once, tried)});
+  work.dials = choose_freely(view, excluded_or_seen, counts, room, now);
+  seen_.insert(work.dials.begin(), work.dials.end());
+  return !work.dials.empty();
+}
+
+// All of a network trust the same few: who can do without them leaves them to those that cannot.
+std::vector<Point> Maintenance::choose_freely(const PoolView& view, const std::set<Point>& excluded,
+                                              const Counts& counts, std::uint32_t count, Nanoseconds now) {
+  auto candidates = candidates_of(view, false, excluded, now);
+  for (auto& candidate : candidates.now) candidate.trusted = false;
+  return choose_dials(candidates.now, count, true, counts.groups, random_);
 }
 
 void Maintenance::feel(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
@@ -188,9 +254,9 @@ void Maintenance::feel(const PoolView& view, const std::set<Point>& busy, const 
   if (now < *next_feeler_) return;
   // Not at fixed times, so that nobody can lie in wait.
   next_feeler_ = now + settings_.feeler_period / 2 + random_() % settings_.feeler_period;
-  const bool in_range =
-      counts.active >= settings_.bounds.min_threshold && counts.active <= settings_.bounds.max_threshold;
-  if (!in_range || counts.occupied + counts.under_way >= settings_.maximum) return;
+  const bool has_room =
+      counts.active >= settings_.bounds.min_threshold && counts.active < settings_.bounds.max_threshold;
+  if (!has_room || counts.occupied + counts.under_way >= settings_.maximum) return;
   auto candidates = candidates_of(view, false, excluded(busy), now);
   std::erase_if(candidates.now, [](const auto& one) { return one.tried || one.trusted; });
   const auto chosen = choose_dials(candidates.now, 1, true, {}, random_);
@@ -198,6 +264,7 @@ void Maintenance::feel(const PoolView& view, const std::set<Point>& busy, const 
   const bool kept = counts.active + counts.under_way < settings_.bounds.max_target && random_() % kKeptFeelers == 0;
   if (kept) {
     work.dials = chosen;
+    own_choice_.insert(chosen.front());
   } else {
     work.feeler = chosen.front();
   }

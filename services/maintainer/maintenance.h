@@ -56,10 +56,19 @@ struct Work {
 /// |                              | their way; too few candidates: ask, wait 5 s, start over  |                       |
 /// | between                      | one Swap_request                                          | ends                  |
 ///
-/// Hardened, a run that finds enough connections also dials as long as fewer than a third of min_target are outgoing,
-/// as incoming ones are chosen by others, and one more point while there are fewer connections than the middle of the
-/// targets; and between runs one known point that was never tried is dialled now and then, and mostly closed at once (a
-/// feeler). The last two are how the parts of a network that was cut find together again.
+/// Hardened, a run that finds enough connections also
+///
+/// - dials as long as there are fewer than min_target, or fewer than a third of it are outgoing, as incoming ones are
+///   chosen by others;
+/// - dials over max_threshold when it finds the node on the edge of it, and so goes on to max_target by the rule above:
+///   else the next ones to come would have the node outside until the next run;
+/// - asks its neighbours while it knows fewer than three points for each connection that it may have, so that dials
+///   spread over more than the few that all know.
+///
+/// Between runs one known point that was never tried is dialled now and then, and mostly closed at once (a feeler).
+/// Those that stay are how the parts of a network that was cut find together again. Where there are more than
+/// min_target, what a node dials of its own choice (the first of these, and a feeler that stays) takes the place of an
+/// incoming connection: else numbers would rise until others are pushed out.
 class Maintenance {
  public:
   Maintenance(MaintenanceSettings settings, std::function<std::uint64_t()> random);
@@ -85,12 +94,19 @@ class Maintenance {
   };
   Counts count(const PoolView& view, const std::set<Point>& busy, std::int64_t now_ms);
   void begin_if_due(const Counts& counts, Nanoseconds now);
+  /// Whether those of its own choice that came since the last look had others closed.
+  bool replace(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Work& work);
+  void close(const std::vector<SlotRef>& victims, Work& work);
   void run(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now, Work& work);
   void close_some(const Counts& counts, Work& work);
   void fill(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now, Work& work);
   void ask(const Counts& counts, Nanoseconds now, Work& work);
   void add_outgoing(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
                     Work& work);
+  /// Whether the run is to wait for what was dialled to get off the edge.
+  bool leave_edge(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now, Work& work);
+  std::vector<Point> choose_freely(const PoolView& view, const std::set<Point>& excluded, const Counts& counts,
+                                   std::uint32_t count, Nanoseconds now);
   void feel(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now, Work& work);
   void finish(Nanoseconds now, Work& work);
   void look_by(Nanoseconds at, Work& work) const;
@@ -105,8 +121,9 @@ class Maintenance {
   std::optional<Nanoseconds> next_run_;  ///< of the idle timer; nothing: never run yet
   std::optional<Nanoseconds> next_feeler_;
   std::vector<std::uint64_t> waiting_;
-  std::set<SlotRef> closing_;  ///< told to close, and running still
-  std::set<Point> seen_;       ///< dialled in this round
+  std::set<SlotRef> closing_;   ///< told to close, and running still
+  std::set<Point> own_choice_;  ///< on their way, to take the place of incoming ones
+  std::set<Point> seen_;        ///< dialled in this round
   std::optional<Nanoseconds> round_at_;
   std::optional<Nanoseconds> asked_at_;
   std::uint32_t asked_active_ = 0;

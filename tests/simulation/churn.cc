@@ -29,9 +29,20 @@ Disturbance seen(const Network& network, const std::string& name, std::uint32_t 
   return result;
 }
 
+double share_outside(Network& network, std::uint32_t nodes, std::uint32_t seconds) {
+  double all = 0;
+  double outside = 0;
+  for (std::uint32_t second = 0; second < seconds; ++second) {
+    network.run(1);
+    outside += network.outside();
+    for (NodeId id = 0; id < nodes; ++id) all += network.up(id) ? 1 : 0;
+  }
+  return all == 0 ? 0 : outside / all;
+}
+
 }  // namespace
 
-ChurnResult simulate_churn(const NetworkSettings& settings) {
+ChurnResult simulate_churn(const NetworkSettings& settings, std::uint32_t rest_s) {
   ChurnResult result{.seed = settings.seed, .maximum = settings.maximum};
   Network network(settings);
   std::mt19937_64 random(settings.seed ^ 0x6368757262ULL);
@@ -83,6 +94,8 @@ ChurnResult simulate_churn(const NetworkSettings& settings) {
   }
   settled("ten minutes of coming and going");
 
+  result.rest_s = rest_s;
+  result.outside_in_rest = share_outside(network, settings.nodes, rest_s);
   result.highest = network.highest();
   result.swaps = network.swaps();
   result.events = network.events();

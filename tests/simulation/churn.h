@@ -13,7 +13,7 @@ struct Disturbance {
   std::string name;
   /// After how long each node that is up had been found inside [min_threshold, max_threshold], and the graph connected;
   /// negative: not within two maintenance periods. Looked at every 5 s from when the lost connections are known to be
-  /// lost. (Between two runs of its own a node may pass max_threshold, never the maximum: others dial it.)
+  /// lost.
   double settled_s = -1;
   // Two maintenance periods after:
   std::uint32_t nodes = 0;    ///< that are up
@@ -31,10 +31,13 @@ struct ChurnResult {
   std::uint32_t maximum = 0;
   std::uint64_t swaps = 0;
   std::uint64_t events = 0;
+  double rest_s = 0;
+  double outside_in_rest = 0;  ///< share of the node-seconds of the rest that were spent outside; looked at each second
 };
 
 /// All nodes start within half a minute; then a fifth crashes, as many come back, the network is cut in two and healed,
-/// and nodes come and go at random for ten minutes. Throws std::logic_error when a node exceeds its maximum.
-ChurnResult simulate_churn(const NetworkSettings& settings);
+/// and nodes come and go at random for ten minutes; then nothing happens for `rest_s` seconds. Throws std::logic_error
+/// when a node exceeds its maximum.
+ChurnResult simulate_churn(const NetworkSettings& settings, std::uint32_t rest_s = 600);
 
 }  // namespace bulkhead::simulation

@@ -65,9 +65,9 @@ void print_churn(const Options& options, bool hardened) {
   const auto result = simulate_churn({.nodes = options.nodes, .seed = options.seed, .hardened = hardened});
   std::printf(
       "    {\"selection\": \"%s\", \"highest\": %u, \"maximum\": %u, \"swaps\": %llu, \"events\": %llu, "
-      "\"disturbances\": [",
+      "\"rest_s\": %.0f, \"outside_in_rest\": %.6f, \"disturbances\": [",
       hardened ? "hardened" : "octez", result.highest, result.maximum, static_cast<unsigned long long>(result.swaps),
-      static_cast<unsigned long long>(result.events));
+      static_cast<unsigned long long>(result.events), result.rest_s, result.outside_in_rest);
   const char* separator = "\n";
   for (const auto& one : result.disturbances) {
     std::printf(

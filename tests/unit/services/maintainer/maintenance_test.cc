@@ -23,6 +23,12 @@ MaintenanceSettings settings() {
   return {.bounds = bounds_for(10, 50, 100), .minimum = 10, .maximum = 100, .hardened = false};
 }
 
+MaintenanceSettings hardened() {
+  auto with = settings();
+  with.hardened = true;
+  return with;
+}
+
 /// A maintenance with a pool that does what it is told.
 struct Node {
   explicit Node(MaintenanceSettings with = settings()) : maintenance(std::move(with), [this] { return random(); }) {}
@@ -73,6 +79,10 @@ struct Node {
   }
   void close(const Work& work) {
     for (const auto& ref : work.closes) view.slots[ref.slot].state = 0;
+  }
+  std::uint32_t connections() const {
+    return static_cast<std::uint32_t>(
+        std::count_if(view.slots.begin(), view.slots.end(), [](const auto& slot) { return slot.state != 0; }));
   }
   void pass(std::uint64_t seconds) { now += seconds * kSecond; }
   std::int64_t now_ms() const { return static_cast<std::int64_t>(now / kMillisecond); }
@@ -201,10 +211,6 @@ TEST(Maintenance, P2pMaintenanceInitExpectedConnections_EndsBetweenTheTargets) {
     Node node;
     node.know(0, 200);
     node.connect(at_first);
-    const auto running = [&] {
-      return static_cast<std::uint32_t>(std::count_if(node.view.slots.begin(), node.view.slots.end(),
-                                                      [](const auto& slot) { return slot.state != 0; }));
-    };
     for (int round = 0; round < 50 && node.maintenance.runs() == 0; ++round) {
       const Work work = node.look_and_dial();
       node.close(work);
@@ -216,12 +222,12 @@ TEST(Maintenance, P2pMaintenanceInitExpectedConnections_EndsBetweenTheTargets) {
           node.set(work.dials[i], shm::PointState::kDisconnected);
         }
       }
-      ASSERT_LE(running(), 100U);
+      ASSERT_LE(node.connections(), 100U);
       node.pass(5);
     }
     EXPECT_EQ(node.maintenance.runs(), 1U);
-    EXPECT_GE(running(), bounds.min_target);
-    EXPECT_LE(running(), bounds.max_target);
+    EXPECT_GE(node.connections(), bounds.min_target);
+    EXPECT_LE(node.connections(), bounds.max_target);
   }
 }
 
@@ -393,25 +399,162 @@ TEST(Maintenance, P2pSwapDisable_ProposesNoSwap) {
 // ---- hardened
 
 TEST(HardenedMaintenance, KeepsAThirdOfTheMinimumTargetOutgoingHoweverManyComeIn) {
-  auto with = settings();
-  with.hardened = true;
-  Node node(with);
+  Node node(hardened());
   node.know(0, 100);
   node.connect(80);
   Work work = node.look_and_dial();
   EXPECT_EQ(work.dials.size(), 12U);
   for (const auto& dial : work.dials) node.succeed(dial);
+  work = node.look();
+  EXPECT_EQ(work.closes.size(), 12U) << "for each an incoming one";
+  for (const auto& ref : work.closes) EXPECT_LT(ref.slot, 80U) << "but none that it chose itself";
+  node.close(work);
   node.pass(120);
   work = node.look();
   EXPECT_TRUE(work.dials.empty());
-  EXPECT_EQ(work.closes.size(), 24U) << "92 are too many now";
-  for (const auto& ref : work.closes) EXPECT_LT(ref.slot, 80U) << "but none that it chose itself";
+  EXPECT_TRUE(work.closes.empty());
+  EXPECT_EQ(node.connections(), 80U);
+}
+
+TEST(HardenedMaintenance, DialsInARunWhatIsMissingToTheMinimumTargetAndClosesNothingForIt) {
+  Node node(hardened());
+  node.know(0, 100);
+  node.connect(12, kOutgoing);
+  node.connect(18);
+  const Work work = node.look_and_dial();
+  EXPECT_EQ(work.dials.size(), 6U) << "30 are inside, and 36 the target";
+  EXPECT_FALSE(node.maintenance.running());
+  for (const auto& dial : work.dials) node.succeed(dial);
+  EXPECT_TRUE(node.look().closes.empty());
+  node.pass(120);
+  EXPECT_TRUE(node.look().dials.empty());
+}
+
+TEST(HardenedMaintenance, ClosesForItsOwnChoiceOnlyWhenItHasCome) {
+  Node node(hardened());
+  node.know(0, 1);
+  node.connect(11, kOutgoing);
+  node.connect(40);
+  ASSERT_EQ(node.look_and_dial().dials.size(), 1U);
+  EXPECT_TRUE(node.look().closes.empty());
+  node.set(point(0), shm::PointState::kDisconnected);
+  EXPECT_TRUE(node.look().closes.empty()) << "it failed";
+  node.succeed(point(0));
+  EXPECT_TRUE(node.look().closes.empty()) << "that is another connection, which somebody asked for";
+}
+
+TEST(HardenedMaintenance, NeverClosesATrustedOrAnOutgoingOneForItsOwnChoice) {
+  Node node(hardened());
+  node.know(0, 100);
+  node.connect(40);
+  for (auto& slot : node.view.slots) slot.trusted = 1;
+  const Work work = node.look_and_dial();
+  ASSERT_EQ(work.dials.size(), 12U);
+  for (const auto& dial : work.dials) node.succeed(dial);
+  EXPECT_TRUE(node.look().closes.empty());
+}
+
+TEST(HardenedMaintenance, DialsATrustedPointNotBeforeOthersWhenItCanDoWithout) {
+  int trusted_first = 0;
+  for (std::uint32_t seed = 0; seed < 100; ++seed) {
+    Node node(hardened());
+    node.random.seed(seed);
+    node.know(0, 20);
+    node.row(point(0)).trusted = 1;
+    node.connect(11, kOutgoing);
+    node.connect(40);
+    const Work work = node.look();
+    ASSERT_EQ(work.dials.size(), 1U);
+    trusted_first += work.dials.front() == point(0) ? 1 : 0;
+  }
+  EXPECT_LT(trusted_first, 20);
+}
+
+TEST(HardenedMaintenance, OnTheEdgeOfTheMaximumThresholdDialsOverItAndClosesToTheTarget) {
+  Node node(hardened());
+  node.know(0, 100);
+  node.connect(20, kOutgoing);
+  node.connect(61);
+  Work work = node.look_and_dial();
+  ASSERT_EQ(work.dials.size(), 4U) << "81 of 84";
+  EXPECT_TRUE(work.closes.empty());
+  EXPECT_TRUE(node.maintenance.running());
+  for (std::size_t i = 0; i < 3; ++i) node.succeed(work.dials[i]);
+  EXPECT_TRUE(node.look().dials.empty()) << "one is on its way";
+  node.set(work.dials[3], shm::PointState::kDisconnected);
+  work = node.look_and_dial();
+  ASSERT_EQ(work.dials.size(), 1U) << "it failed: another one";
+  node.succeed(work.dials[0]);
+  work = node.look();
+  EXPECT_EQ(work.closes.size(), 17U);
+  node.close(work);
+  EXPECT_TRUE(node.look().propose_swap);
+  EXPECT_FALSE(node.maintenance.running());
+  EXPECT_EQ(node.connections(), 68U);
+}
+
+TEST(HardenedMaintenance, OffTheEdgeDialsNobody) {
+  Node node(hardened());
+  node.know(0, 100);
+  node.connect(20, kOutgoing);
+  node.connect(60);
+  EXPECT_TRUE(node.look().dials.empty()) << "80 of 84";
+  EXPECT_FALSE(node.maintenance.running());
+}
+
+TEST(HardenedMaintenance, StaysOnTheEdgeWithNobodyToDialOrNobodyToClose) {
+  for (const bool trusted : {false, true}) {
+    SCOPED_TRACE(trusted);
+    Node node(hardened());
+    if (trusted) node.know(0, 100);
+    node.connect(20, kOutgoing);
+    node.connect(62);
+    for (auto& slot : node.view.slots) slot.trusted = trusted ? 1 : 0;
+    EXPECT_TRUE(node.look().dials.empty());
+    EXPECT_FALSE(node.maintenance.running());
+  }
+}
+
+TEST(HardenedMaintenance, OnTheEdgeGivesUpWhenNobodyAnswers) {
+  Node node(hardened());
+  node.know(0, 100);
+  node.connect(20, kOutgoing);
+  node.connect(62);
+  node.maintenance.request(1);
+  std::size_t dialled = 0;
+  for (int i = 0; i < 100 && node.maintenance.runs() == 0; ++i) {
+    const Work work = node.look_and_dial();
+    for (const auto& dial : work.dials) node.set(dial, shm::PointState::kDisconnected);
+    dialled += work.dials.size();
+  }
+  EXPECT_EQ(node.maintenance.runs(), 1U);
+  EXPECT_EQ(dialled, 32U);
+}
+
+TEST(HardenedMaintenance, AsksItsNeighboursInEachRunUntilItKnowsThreeTimesItsMaximum) {
+  Node node(hardened());
+  node.connect(12, kOutgoing);
+  node.connect(38);
+  EXPECT_TRUE(node.look().ask_for_peers);
+  node.pass(119);
+  EXPECT_FALSE(node.look().ask_for_peers);
+  node.pass(1);
+  EXPECT_TRUE(node.look().ask_for_peers);
+  node.know(0, 299);
+  node.pass(120);
+  EXPECT_TRUE(node.look().ask_for_peers);
+  node.know(299, 1);
+  node.pass(120);
+  EXPECT_FALSE(node.look().ask_for_peers);
+  auto with = hardened();
+  with.exchange = false;
+  Node other(with);
+  other.connect(50);
+  EXPECT_FALSE(other.look().ask_for_peers);
 }
 
 TEST(HardenedMaintenance, NeverGoesAboveTheMaximumForAnOutgoingOne) {
-  auto with = settings();
-  with.hardened = true;
-  Node node(with);
+  Node node(hardened());
   node.know(0, 100);
   node.connect(97);
   for (auto& slot : node.view.slots) slot.trusted = 1;
@@ -421,9 +564,7 @@ TEST(HardenedMaintenance, NeverGoesAboveTheMaximumForAnOutgoingOne) {
 }
 
 TEST(HardenedMaintenance, TriesAPointThatWasNeverTriedNowAndThen) {
-  auto with = settings();
-  with.hardened = true;
-  Node node(with);
+  Node node(hardened());
   node.know(0, 3);
   node.connect(12, kOutgoing);
   node.connect(30);
@@ -442,11 +583,37 @@ TEST(HardenedMaintenance, TriesAPointThatWasNeverTriedNowAndThen) {
   EXPECT_LT(feelers, 45);
 }
 
+TEST(HardenedMaintenance, PutsAFeelerThatStaysInThePlaceOfAnIncomingOne) {
+  Node node(hardened());
+  node.know(0, 1000);
+  node.connect(12, kOutgoing);
+  node.connect(40);
+  std::uint32_t stayed = 0;
+  for (int second = 0; second < 8 * 3600; second += 10) {
+    const Work work = node.look();
+    for (const auto& dial : work.dials) node.succeed(dial);
+    stayed += static_cast<std::uint32_t>(work.dials.size());
+    node.close(node.look());
+    EXPECT_EQ(node.connections(), 52U);
+    node.pass(10);
+  }
+  EXPECT_GT(stayed, 10U);
+}
+
+TEST(HardenedMaintenance, SendsNoFeelerThatWouldHaveItAboveTheMaximumThreshold) {
+  Node node(hardened());
+  node.know(0, 3);
+  node.connect(84);
+  for (auto& slot : node.view.slots) slot.trusted = 1;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_FALSE(node.look().feeler);
+    node.pass(10);
+  }
+}
+
 TEST(HardenedMaintenance, SendsNoFeelerWithoutAFreeSlotOrOutOfRange) {
   for (const std::uint32_t connections : {5U, 100U}) {
-    auto with = settings();
-    with.hardened = true;
-    Node node(with);
+    Node node(hardened());
     node.know(0, 3);
     node.connect(connections);
     if (connections == 100) {
