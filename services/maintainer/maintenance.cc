@@ -14,8 +14,6 @@ constexpr std::uint64_t kKeptFeelers = 10;
 // Points that a hardened node wants to know for each connection that it may have. Who knows only the few that all
 // others know dials those, however many they have.
 constexpr std::size_t kKnownPerConnection = 3;
-// How near to max_threshold is on the edge: the last quarter of the way from max_target.
-constexpr std::uint32_t kEdgeShare = 4;
 
 bool is_active(const shm::SlotRow& row) {
   return row.state == static_cast<std::uint32_t>(shm::SlotState::kAccepted) ||
@@ -144,7 +142,6 @@ void Maintenance::run(const PoolView& view, const std::set<Point>& busy, const C
   }
   // Those that were told to close are still there.
   if (!closing_.empty()) return;
-  if (leave_edge(view, busy, counts, now, work)) return;
   work.propose_swap = settings_.swap && !settings_.private_mode && counts.active > 0;
   add_outgoing(view, busy, counts, now, work);
   const bool knows_few = view.points.size() < std::size_t{settings_.maximum} * kKnownPerConnection;
@@ -216,27 +213,6 @@ void Maintenance::add_outgoing(const PoolView& view, const std::set<Point>& busy
   if (room == 0) return;
   work.dials = choose_freely(view, excluded(busy), counts, room, now);
   own_choice_.insert(work.dials.begin(), work.dials.end());
-}
-
-// Whoever comes next would have the node above its threshold until the run after this one.
-bool Maintenance::leave_edge(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
-                             Work& work) {
-  const auto& bounds = settings_.bounds;
-  const std::uint32_t edge = bounds.max_threshold - (bounds.max_threshold - bounds.max_target) / kEdgeShare;
-  if (!settings_.hardened || settings_.private_mode || counts.active <= edge) return false;
-  const auto incoming = std::count_if(counts.neighbours.begin(), counts.neighbours.end(),
-                                      [](const auto& one) { return !one.outgoing && !one.trusted; });
-  if (incoming < static_cast<std::ptrdiff_t>(counts.active - bounds.max_target)) return false;
-  look_by(now + settings_.idle, work);
-  if (counts.under_way > 0) return true;
-  auto excluded_or_seen = excluded(busy);
-  excluded_or_seen.insert(seen_.begin(), seen_.end());
-  const auto tried = static_cast<std::uint32_t>(seen_.size());
-  const std::uint32_t room = std::min({bounds.max_threshold + 1 - counts.active,
-                                       less(settings_.maximum, counts.occupied), less(settings_.at_once, tried)});
-  work.dials = choose_freely(view, excluded_or_seen, counts, room, now);
-  seen_.insert(work.dials.begin(), work.dials.end());
-  return !work.dials.empty();
 }
 
 // All of a network trust the same few: who can do without them leaves them to those that cannot.

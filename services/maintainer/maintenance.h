@@ -60,8 +60,6 @@ struct Work {
 ///
 /// - dials as long as there are fewer than min_target, or fewer than a third of it are outgoing, as incoming ones are
 ///   chosen by others;
-/// - dials over max_threshold when it finds the node on the edge of it, and so goes on to max_target by the rule above:
-///   else the next ones to come would have the node outside until the next run;
 /// - asks its neighbours while it knows fewer than three points for each connection that it may have, so that dials
 ///   spread over more than the few that all know.
 ///
@@ -103,8 +101,6 @@ class Maintenance {
   void ask(const Counts& counts, Nanoseconds now, Work& work);
   void add_outgoing(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now,
                     Work& work);
-  /// Whether the run is to wait for what was dialled to get off the edge.
-  bool leave_edge(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now, Work& work);
   std::vector<Point> choose_freely(const PoolView& view, const std::set<Point>& excluded, const Counts& counts,
                                    std::uint32_t count, Nanoseconds now);
   void feel(const PoolView& view, const std::set<Point>& busy, const Counts& counts, Nanoseconds now, Work& work);

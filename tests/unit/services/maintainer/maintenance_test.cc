@@ -470,67 +470,6 @@ TEST(HardenedMaintenance, DialsATrustedPointNotBeforeOthersWhenItCanDoWithout) {
   EXPECT_LT(trusted_first, 20);
 }
 
-TEST(HardenedMaintenance, OnTheEdgeOfTheMaximumThresholdDialsOverItAndClosesToTheTarget) {
-  Node node(hardened());
-  node.know(0, 100);
-  node.connect(20, kOutgoing);
-  node.connect(61);
-  Work work = node.look_and_dial();
-  ASSERT_EQ(work.dials.size(), 4U) << "81 of 84";
-  EXPECT_TRUE(work.closes.empty());
-  EXPECT_TRUE(node.maintenance.running());
-  for (std::size_t i = 0; i < 3; ++i) node.succeed(work.dials[i]);
-  EXPECT_TRUE(node.look().dials.empty()) << "one is on its way";
-  node.set(work.dials[3], shm::PointState::kDisconnected);
-  work = node.look_and_dial();
-  ASSERT_EQ(work.dials.size(), 1U) << "it failed: another one";
-  node.succeed(work.dials[0]);
-  work = node.look();
-  EXPECT_EQ(work.closes.size(), 17U);
-  node.close(work);
-  EXPECT_TRUE(node.look().propose_swap);
-  EXPECT_FALSE(node.maintenance.running());
-  EXPECT_EQ(node.connections(), 68U);
-}
-
-TEST(HardenedMaintenance, OffTheEdgeDialsNobody) {
-  Node node(hardened());
-  node.know(0, 100);
-  node.connect(20, kOutgoing);
-  node.connect(60);
-  EXPECT_TRUE(node.look().dials.empty()) << "80 of 84";
-  EXPECT_FALSE(node.maintenance.running());
-}
-
-TEST(HardenedMaintenance, StaysOnTheEdgeWithNobodyToDialOrNobodyToClose) {
-  for (const bool trusted : {false, true}) {
-    SCOPED_TRACE(trusted);
-    Node node(hardened());
-    if (trusted) node.know(0, 100);
-    node.connect(20, kOutgoing);
-    node.connect(62);
-    for (auto& slot : node.view.slots) slot.trusted = trusted ? 1 : 0;
-    EXPECT_TRUE(node.look().dials.empty());
-    EXPECT_FALSE(node.maintenance.running());
-  }
-}
-
-TEST(HardenedMaintenance, OnTheEdgeGivesUpWhenNobodyAnswers) {
-  Node node(hardened());
-  node.know(0, 100);
-  node.connect(20, kOutgoing);
-  node.connect(62);
-  node.maintenance.request(1);
-  std::size_t dialled = 0;
-  for (int i = 0; i < 100 && node.maintenance.runs() == 0; ++i) {
-    const Work work = node.look_and_dial();
-    for (const auto& dial : work.dials) node.set(dial, shm::PointState::kDisconnected);
-    dialled += work.dials.size();
-  }
-  EXPECT_EQ(node.maintenance.runs(), 1U);
-  EXPECT_EQ(dialled, 32U);
-}
-
 TEST(HardenedMaintenance, AsksItsNeighboursInEachRunUntilItKnowsThreeTimesItsMaximum) {
   Node node(hardened());
   node.connect(12, kOutgoing);
