@@ -350,7 +350,7 @@ struct Incoming {
   bool operator==(const Incoming&) const = default;
 };
 /// Connections refused since the last such message, by address and reason; bounded in rate, `count` covers what was
-/// left out.
+/// left out. 0: one that is in such a number; what it did is told for the lists alone.
 struct Refused {
   Point remote;
   Reason reason = Reason::kNone;

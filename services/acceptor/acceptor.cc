@@ -9,6 +9,7 @@
 
 #include "base/address.h"
 #include "base/log.h"
+#include "services/common/offence.h"
 #include "services/common/tcp_options.h"
 #include "wire/connection_message.h"
 
@@ -21,6 +22,10 @@ constexpr std::uint64_t kListsPeriodMs = 100;
 // How often refusals that were not told one by one are told as numbers, and logged so.
 constexpr std::uint64_t kSumPeriodMs = 1000;
 constexpr std::size_t kMaximumReady = 256;
+// Offenders that were not told with their refusal: so many at a time, which costs the controller a small part of its
+// time.
+constexpr std::uint64_t kOffenderPeriodMs = 10;
+constexpr int kOffendersAtOnce = 32;
 
 void set_low_water(int fd, int bytes) {
   (void)::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
@@ -49,6 +54,7 @@ Acceptor::Acceptor(AcceptorParts parts)
   });
   deadline_timer_ = service::Timer(loop_, [this] { on_deadline(); });
   refusal_timer_ = service::Timer(loop_, [this] { tell_left_out(); });
+  offender_timer_ = service::Timer(loop_, [this] { tell_offenders(); });
   lists_timer_ = service::Timer(loop_, [this] { look_at_lists(); });
 }
 
@@ -221,6 +227,18 @@ void Acceptor::tell_refused(const Point& remote, Reason reason) {
   }
   refusals_.leave_out(reason);
   if (!refusal_timer_.active()) refusal_timer_.once(kSumPeriodMs);
+  if (!service::offends_at_the_door(reason)) return;
+  offenders_.add(remote, reason);
+  if (!offender_timer_.active()) offender_timer_.once(kOffenderPeriodMs);
+}
+
+void Acceptor::tell_offenders() {
+  for (int i = 0; i < kOffendersAtOnce && !offenders_.empty(); ++i) {
+    const auto& [remote, reason] = offenders_.first();
+    if (!parts_.controller.send(schema::FromAcceptor(schema::Refused{remote, reason, 0}))) break;
+    offenders_.pop();
+  }
+  if (!offenders_.empty()) offender_timer_.once(kOffenderPeriodMs);
 }
 
 void Acceptor::tell_left_out() {

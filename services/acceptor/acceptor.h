@@ -8,6 +8,7 @@
 #include "schema/channel.h"
 #include "services/acceptor/door.h"
 #include "services/acceptor/listening.h"
+#include "services/acceptor/offenders.h"
 #include "services/acceptor/refusals.h"
 #include "services/common/loop.h"
 #include "shm/tables.h"
@@ -54,6 +55,7 @@ class Acceptor {
   void refuse(std::uint64_t id, Reason reason);
   void tell_refused(const Point& remote, Reason reason);
   void tell_left_out();
+  void tell_offenders();
   void drop(std::uint64_t id);
   void hand_on();
   void on_deadline();
@@ -69,12 +71,14 @@ class Acceptor {
   service::Poll controller_poll_;
   service::Timer deadline_timer_;
   service::Timer refusal_timer_;
+  service::Timer offender_timer_;
   service::Timer lists_timer_;
   Door door_;
   std::map<std::uint64_t, Pending> pending_;
   std::deque<Ready> ready_;
   std::uint64_t next_id_ = 1;
   Refusals refusals_;
+  Offenders offenders_;
   std::uint64_t lists_revision_ = 0;  ///< that the pending ones were held against
   int exit_ = 0;
 };

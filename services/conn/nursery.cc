@@ -121,7 +121,16 @@ int Nursery::run() {
       on_controller();
     }
   }
+  if (asked_to_stop_) end_all();
   return 0;
+}
+
+// The node stops in order: each worker was asked to go. One that is stopped, or spins, did not. (A nursery that ends
+// for any other reason leaves its workers to the supervisor.)
+void Nursery::end_all() {
+  for (const Child& child : children_) {
+    if (child.pid != 0) ::kill(child.pid, SIGKILL);
+  }
 }
 
 void Nursery::on_supervisor() {
@@ -133,7 +142,10 @@ void Nursery::on_supervisor() {
   }
   if (const auto* ping = std::get_if<schema::Ping>(&*message))
     (void)parts_.supervisor.send(schema::ToSupervisor(schema::Pong{ping->number}));
-  if (std::holds_alternative<schema::Stop>(*message)) running_ = false;
+  if (std::holds_alternative<schema::Stop>(*message)) {
+    asked_to_stop_ = true;
+    running_ = false;
+  }
 }
 
 void Nursery::on_controller() {

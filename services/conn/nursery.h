@@ -44,6 +44,7 @@ class Nursery {
   void on_controller();
   void spawn(const schema::Spawn& request, schema::Descriptors& descriptors);
   void end_worker(const schema::EndWorker& request);
+  void end_all();
   void reap();
   void report(schema::FromNursery message);
   void flush();
@@ -52,6 +53,7 @@ class Nursery {
   std::vector<Child> children_;  ///< by slot
   std::deque<schema::FromNursery> reports_;
   bool running_ = true;
+  bool asked_to_stop_ = false;
 };
 
 }  // namespace bulkhead::conn

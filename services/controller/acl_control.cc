@@ -140,7 +140,7 @@ void Controller::close_banned() {
 }
 
 void Controller::greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason,
-                          shm::SetBy by) {
+                          shm::SetBy by, bool without_event) {
   const std::int64_t at = wall_now_ms();
   bool news = false;
   const auto note = [&](Acl::Outcome outcome) {
@@ -152,7 +152,7 @@ void Controller::greylist(const std::optional<Point>& point, const std::optional
   if (peer) note(acl_.greylist(*peer, reason, by, at));
   if (!news) return;
   parts_.counters.count(shm::Counter::kGreylisted);
-  event(shm::EventKind::kGreylisted, reason, point, peer);
+  if (!without_event) event(shm::EventKind::kGreylisted, reason, point, peer);
   if (!merge_timer_.active()) merge_timer_.once(1);
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "services/common/offence.h"
 
 namespace bulkhead::controller {
 namespace {
@@ -321,10 +322,14 @@ void Controller::on_acceptor() {
     on_incoming(*incoming, std::move(descriptors.at(0)));
   } else if (const auto* refused = std::get_if<schema::Refused>(&*message)) {
     const bool summary = refused->remote == Point{};
-    event(shm::EventKind::kRefused, refused->reason, summary ? std::nullopt : std::optional(refused->remote),
-          std::nullopt, refused->count);
-    if (!summary && penalises_at_the_door(refused->reason))
-      greylist(refused->remote, std::nullopt, refused->reason, shm::SetBy::kLayer);
+    const bool for_the_lists_alone = refused->count == 0;
+    if (!for_the_lists_alone) {
+      event(shm::EventKind::kRefused, refused->reason, summary ? std::nullopt : std::optional(refused->remote),
+            std::nullopt, refused->count);
+    }
+    if (!summary && service::offends_at_the_door(refused->reason)) {
+      greylist(refused->remote, std::nullopt, refused->reason, shm::SetBy::kLayer, for_the_lists_alone);
+    }
   }
 }
 

@@ -194,7 +194,8 @@ class Controller : private PoolJournal {
   void tell_ended_bans();
   void lists_changed();
   void close_banned();
-  void greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason, shm::SetBy by);
+  void greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason, shm::SetBy by,
+                bool without_event = false);
   void begin_import(std::uint64_t client, const schema::ControlImport& request, UniqueFd file);
   void import_step();
   bool read_import_rows();

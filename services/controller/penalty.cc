@@ -6,10 +6,6 @@ bool is_worker_fault(Reason reason) {
   return reason == Reason::kWorkerFault || reason == Reason::kSandboxViolation || reason == Reason::kChannelFault;
 }
 
-bool penalises_at_the_door(Reason reason) {
-  return reason == Reason::kBadLength || reason == Reason::kNotEnoughProofOfWork;
-}
-
 Penalty penalty_for(Reason reason, Phase phase) {
   if (is_worker_fault(reason)) return Penalty::kAddressAndPeer;
   switch (reason) {

@@ -20,9 +20,6 @@ enum class Penalty : std::uint8_t { kNone, kAddress, kAddressAndPeer };
 /// workers.
 Penalty penalty_for(Reason reason, Phase phase);
 
-/// The same for a connection that was refused before it became one.
-bool penalises_at_the_door(Reason reason);
-
 /// The worker died, or broke its contract, in a way in which no healthy one does.
 bool is_worker_fault(Reason reason);
 

@@ -34,6 +34,19 @@ class Crash : public NodeTest {
   }
 };
 
+TEST_F(Crash, ThatNobodySawLeavesNoWorkerBehindWhenTheNodeStops) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands(peer));
+  const pid_t worker = worker_of(peer);
+  ASSERT_GT(worker, 0);
+  ASSERT_EQ(::kill(worker, SIGSTOP), 0);
+  witness_.reset();
+  EXPECT_EQ(node_->stop(), 0);
+  EXPECT_TRUE(eventually([&] { return !is_running(worker); }))
+      << "its connection would live on, and keep the peer busy";
+}
+
 TEST_F(Crash, OfAWorkerEndsItsConnectionAlone) {
   ASSERT_NO_FATAL_FAILURE(start());
   std::deque<Peer> peers;

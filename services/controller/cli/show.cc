@@ -13,6 +13,10 @@
 namespace bulkhead::cli {
 namespace {
 
+std::string cause_text(std::uint32_t value) {
+  return reason_name(reason_from_value(value).value_or(Reason::kNone));
+}
+
 constexpr auto kReadyPoll = std::chrono::milliseconds(20);
 constexpr auto kEventsPoll = std::chrono::milliseconds(200);
 constexpr int kDone = 0;
@@ -81,17 +85,19 @@ std::string status_text(const NodeTables& tables) {
     out += "none attached\n\n";
   }
   const std::int64_t now = wall_now_ms();
-  TextTable table({"PROCESS", "PID", "UP", "RESTARTS", "STATE"}, {1, 2, 3});
+  TextTable table({"PROCESS", "PID", "UP", "RESTARTS", "STATE", "LAST RESTART"}, {1, 2, 3});
   for (std::size_t i = 0; i < kServiceRoles; ++i) {
     const auto role = static_cast<Role>(i);
     const auto row = tables.processes.process(role).read();
     if (!row) continue;
     const bool running = row->pid != 0;
-    table.add({role_name(role), running ? std::to_string(row->pid) : "-", running ? age_text(row->since_ms, now) : "-",
-               std::to_string(row->restarts),
-               !running          ? "not running"
-               : row->ready != 0 ? "ready"
-                                 : "starting"});
+    table.add(
+        {role_name(role), running ? std::to_string(row->pid) : "-", running ? age_text(row->since_ms, now) : "-",
+         std::to_string(row->restarts),
+         !running          ? "not running"
+         : row->ready != 0 ? "ready"
+                           : "starting",
+         row->last_death_ms == 0 ? "" : age_text(row->last_death_ms, now) + " ago: " + cause_text(row->last_cause)});
   }
   return out + table.text();
 }

@@ -4,10 +4,46 @@
 
 #include <map>
 
+#include "base/address.h"
+#include "services/acceptor/offenders.h"
+
 namespace bulkhead::acceptor {
 namespace {
 
 constexpr Nanoseconds kStart = 1000 * kSecond;
+
+TEST(Offenders, WaitEachOnceAndInTheirOrder) {
+  const Point first{*parse_address("127.0.0.1"), 1};
+  const Point again{*parse_address("127.0.0.1"), 2};
+  const Point second{*parse_address("127.0.0.2"), 1};
+  Offenders offenders;
+  EXPECT_TRUE(offenders.empty());
+  offenders.add(first, Reason::kBadLength);
+  offenders.add(again, Reason::kNotEnoughProofOfWork);
+  offenders.add(second, Reason::kNotEnoughProofOfWork);
+  EXPECT_EQ(offenders.first(), Offenders::Offender(first, Reason::kBadLength));
+  offenders.pop();
+  EXPECT_EQ(offenders.first(), Offenders::Offender(second, Reason::kNotEnoughProofOfWork));
+  offenders.add(again, Reason::kBadLength);
+  offenders.pop();
+  EXPECT_EQ(offenders.first(), Offenders::Offender(again, Reason::kBadLength)) << "it was told, and came again";
+  offenders.pop();
+  EXPECT_TRUE(offenders.empty());
+}
+
+TEST(Offenders, AreBounded) {
+  Offenders offenders;
+  Point point{*parse_address("10.0.0.0"), 1};
+  for (std::size_t i = 0; i < Offenders::kMost + 10; ++i) {
+    for (std::size_t byte = 0; byte < 3; ++byte) {
+      point.address.bytes[15 - byte] = static_cast<std::uint8_t>(i >> (8 * byte));
+    }
+    offenders.add(point, Reason::kBadLength);
+  }
+  std::size_t waiting = 0;
+  for (; !offenders.empty(); offenders.pop()) ++waiting;
+  EXPECT_EQ(waiting, Offenders::kMost);
+}
 
 TEST(Refusals, TellSomeAtOnceAndFewInTheLongRun) {
   Refusals refusals;

@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "services/common/offence.h"
+
 namespace bulkhead::controller {
 namespace {
 
@@ -54,7 +56,8 @@ TEST(Penalty, SparesEverybodyElse) {
 TEST(Penalty, AtTheDoorIsForAFalseProofAndALengthThatNoMessageHas) {
   for (std::uint16_t value = 0; value < kReasonCount; ++value) {
     const auto reason = static_cast<Reason>(value);
-    EXPECT_EQ(penalises_at_the_door(reason), reason == Reason::kBadLength || reason == Reason::kNotEnoughProofOfWork)
+    EXPECT_EQ(service::offends_at_the_door(reason),
+              reason == Reason::kBadLength || reason == Reason::kNotEnoughProofOfWork)
         << reason_name(reason);
   }
 }
