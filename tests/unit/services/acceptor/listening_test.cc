@@ -118,7 +118,7 @@ class ListeningTest : public ::testing::Test {
   std::deque<int> errors_;
   int listener_ = -1;
   int failing_call_ = 0;  ///< counted from 1; 0: none
-  bool flood_ = false;  ///< whenever nobody is left, the next one comes
+  bool flood_ = false;    ///< whenever nobody is left, the next one comes
   Nanoseconds left_at_ = 0;
   Nanoseconds waited_ = 0;           ///< since such a one came, all together
   std::vector<std::size_t> groups_;  ///< how many came together
