@@ -167,7 +167,9 @@ void Controller::begin_import(std::uint64_t client, const schema::ControlImport&
                   "the lists have room for " + std::to_string(acl_.room()) + " more entries, not for " +
                       std::to_string(request.entries) + "; nothing was done");
   }
-  if (const auto begun = parts_.store->begin_import(); !begun) return answer(client, false, begun.error().text);
+  if (const auto begun = parts_.store->begin_import(); !begun) {
+    return answer(client, false, begun.error().text + "; nothing was done");
+  }
   parts_.counters.set(shm::Counter::kImportUnderWay, 1);
   import_.emplace();
   import_->client = client;

@@ -158,7 +158,7 @@ std::optional<ListEntry> standing_ban(const shm::ListsTable& lists, const PeerId
 /// Trust that would be without effect is refused here, where lines have numbers; the controller looks again.
 Result<void> refuse_useless_trust(const Arguments& arguments, const ImportEntries& entries, const std::string& text,
                                   const std::string& name, const ImportDefaults& defaults, std::int64_t now_ms) {
-  if (entries.rows.empty()) return {};
+  // Before anything else, so that an empty list too tells that no node runs.
   const auto node = open_node(arguments.data_dir);
   if (!node) return node.error();
   return check_trust(entries, text, name, defaults, now_ms, [&](const schema::ImportRow& row) {

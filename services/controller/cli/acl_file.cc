@@ -158,6 +158,17 @@ void set_reason(Line& line, std::string_view words) {
   std::copy(kept.begin(), kept.end(), line.row.text.begin());
 }
 
+/// A field behind the first word of a reason would silently be words: a ban for an hour would be one for ever.
+void refuse_fields_in(Line& line, std::string_view words) {
+  while (!words.empty()) {
+    const std::string_view word = take_word(words);
+    if (!word.starts_with(kUntil) && !word.starts_with(kFor) && !word.starts_with(kList)) continue;
+    line.error = in_quotes(std::string(word.substr(0, 80))) +
+                 " stands in the reason; put it before the reason, or begin that with reason= if it belongs there";
+    return;
+  }
+}
+
 /// `text` is not empty and no comment.
 Line parse_line(std::string_view text, const ImportDefaults& defaults, std::int64_t now_ms) {
   Line line;
@@ -170,6 +181,7 @@ Line parse_line(std::string_view text, const ImportDefaults& defaults, std::int6
     }
     std::string_view rest = text;
     if (!set_field(line, take_word(rest), now_ms)) {
+      refuse_fields_in(line, text);
       set_reason(line, text);
       break;
     }

@@ -101,6 +101,10 @@ TEST(ImportFile, NamesTheLineThatIsWrongAndWhatWasExpected) {
   EXPECT_NE(refusal("example.org").find("file:1: 'example.org': not an address or a prefix"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 for=soon").find("file:1: 'for=soon': not a duration"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 until=tomorrow").find("until=2030-01-01T00:00:00Z"), std::string::npos);
+  for (const char* line :
+       {"10.0.0.1 port scans until=2030-01-01T00:00:00Z", "10.0.0.1 a b for=1h", "10.0.0.1 our own list=white"}) {
+    EXPECT_NE(refusal(line).find("stands in the reason"), std::string::npos) << line;
+  }
   EXPECT_NE(refusal("10.0.0.1 list=grey").find("list=black or list=white"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 for=1h until=2030-01-01T00:00:00Z").find("two ends"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 " + std::string(2000, 'x')).find("file:1: the line has 2009 bytes"), std::string::npos);
