@@ -212,7 +212,8 @@ void ListsReader::visit_base_from(const ListsRoot& root, std::uint32_t row, cons
 inline bool ListsReader::contains(ListPart part, const Block& rows, std::uint32_t at, std::uint8_t length,
                                   Bits128 bits) {
   const std::uint64_t difference = load_word(rows.heads[at]) ^ head_of(part, bits);
-  if (part == ListPart::kIpv4) return (difference >> (kAddressBits - length)) == 0;
+  // A page that is being written again may hold a row of another part here.
+  if (part == ListPart::kIpv4) return length >= kMappedBits && (difference >> (kAddressBits - length)) == 0;
   if (length <= 64) return length == 0 || (difference >> (64U - length)) == 0;
   return difference == 0 && ((load_word(rows.tails[at]) ^ bits.low) >> (kAddressBits - length)) == 0;
 }
