@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 
 #include "base/clock.h"
@@ -141,6 +143,17 @@ Error with_remedy(Error error, const std::string& remedy) {
   return error;
 }
 
+void end_processes(const std::string& directory) {
+  if (write_file(directory + "/cgroup.kill", "1")) return;  // version 2, Linux 5.14
+  const std::string processes = read_text(directory + "/cgroup.procs");
+  for (const auto line : split(processes, '\n')) {
+    pid_t pid = 0;
+    // 0: whose number cannot be seen from this namespace.
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), pid);
+    if (error == std::errc{} && pid > 1 && pid != ::getpid()) ::kill(pid, SIGKILL);
+  }
+}
+
 }  // namespace
 
 CgroupPlace find_cgroups(std::string_view mountinfo, std::string_view own_groups) {
@@ -220,8 +233,12 @@ Result<WorkersGroup> WorkersGroup::make(const CgroupPlace& place, const std::str
 }
 
 Result<void> WorkersGroup::add(const std::string& directory) {
-  // One that cannot be removed is used again: its limits are set anew.
-  remove_group(directory);
+  if (!remove_group(directory)) {
+    // A stopped worker of a node that was killed does not see that its channel is closed.
+    end_processes(directory);
+    // One that still cannot be removed is used again: its limits are set anew.
+    remove_group(directory);
+  }
   if (::mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) {
     return with_remedy(system_error("cannot make the group " + directory),
                        "start the node as root, or " + std::string(kDelegate));
@@ -258,12 +275,10 @@ Result<void> WorkersGroup::enable_controllers(const std::string& own, const std:
   return with_remedy(done.error(), "other processes are in this group: " + std::string(kDelegate));
 }
 
-Result<void> WorkersGroup::take(pid_t pid) const {
-  for (const auto& group : groups_) {
-    auto done = write_to(group.processes, std::to_string(pid), group.directory + "/cgroup.procs");
-    if (!done) return done;
-  }
-  return {};
+std::vector<int> WorkersGroup::entrances() const {
+  std::vector<int> entrances;
+  for (const auto& group : groups_) entrances.push_back(group.processes.get());
+  return entrances;
 }
 
 std::vector<std::string> WorkersGroup::parents() const {

@@ -56,14 +56,15 @@ class WorkersGroup {
  public:
   /// Makes the group below the own one, in version 2 after this process moved into a leaf when that is needed, and sets
   /// its limits; swap counts as memory where the kernel can say so. What a former run left under this name is removed;
-  /// waits up to a second for its processes to end. An error says what is missing, where, and the remedy; nothing
+  /// waits up to a second for its processes to end, and then ends them (the name is this node's alone). An error says what is missing, where, and the remedy; nothing
   /// is left behind then.
   static Result<WorkersGroup> make(const CgroupPlace& place, const std::string& name, const CgroupLimits& limits);
 
   WorkersGroup() = default;
 
-  /// Moves a process of one thread into the group; all that it forks from then on is in it.
-  Result<void> take(pid_t pid) const;
+  /// Descriptors, owned here, of the files cgroup.procs: a process of one thread that writes "0" to each of them is in
+  /// the group, and all that it forks from then on. The kernel may take its time with the answer.
+  std::vector<int> entrances() const;
   /// Removes the group, when all in it have ended; waits up to a second for that.
   void remove();
 

@@ -46,9 +46,8 @@ Result<void> limit_service(const RolePolicy& policy) {
   return {};
 }
 
-Error refused(Role role, const std::string& text) {
-  return {ErrorCode::kRefused,
-          std::string(role_name(role)) + ": " + text + "; allow it or say --require-sandbox default"};
+Error refused(const std::string& text) {
+  return {ErrorCode::kRefused, text + "; allow it or say --require-sandbox default"};
 }
 
 // Leaves the process with `reduced`.
@@ -89,7 +88,7 @@ Result<Confinement> confine_service(Role role, SandboxLevel level, int user_name
   if (level == SandboxLevel::kOff) return result;
   const RolePolicy& policy = policy_of(role);
   const auto lack = [&](const std::string& text) -> Result<void> {
-    if (level == SandboxLevel::kStrict) return refused(role, text);
+    if (level == SandboxLevel::kStrict) return refused(text);
     result.missing.push_back(text);
     return {};
   };
@@ -113,7 +112,8 @@ Result<Confinement> confine_service(Role role, SandboxLevel level, int user_name
   if (root) {
     const auto became = become_user(kFirstUser + policy.user_offset);
     if (!became) {
-      if (auto done = lack("a user of its own: " + became.error().text); !done) return done.error();
+      if (auto done = lack("a user of its own: " + became.error().text +
+                           " (as root it takes CAP_SETUID and CAP_SETGID; an ordinary user needs neither)"); !done) return done.error();
     }
   }
   if (!by_root) isolated = isolate(policy.empty_network);
@@ -135,7 +135,7 @@ Result<Confinement> confine_supervisor(SandboxLevel level, const SupervisorNeeds
   if (level == SandboxLevel::kOff) return result;
   const RolePolicy& policy = policy_of(Role::kSupervisor);
   if (level == SandboxLevel::kStrict && needs.user_namespace_error != 0) {
-    return refused(Role::kSupervisor, "namespaces: " + user_namespace_refusal(needs.user_namespace_error));
+    return refused("namespaces: " + user_namespace_refusal(needs.user_namespace_error));
   }
   auto program = compile_policy(Role::kSupervisor);
   if (!program) return program.error();

@@ -259,6 +259,7 @@ std::vector<RolePolicy> table() {
        .calls = kLoop + kChannel + kEnd +
                 Calls{{"ppoll"},
                       {"clone", {{0, ~std::uint64_t{CLONE_NEWPID}, SIGCHLD}}},
+                      {"waitid"},
                       {"wait4"},
                       {"kill", {is(1, SIGKILL)}},
                       {"rt_sigreturn"},

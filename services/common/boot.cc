@@ -69,8 +69,8 @@ bool confine_and_announce(Role role, const schema::BootCommon& boot, schema::Cha
 }
 
 void fail(schema::Channel& supervisor, const std::string& text) {
-  log_error(text);
-  (void)supervisor.send(schema::ToSupervisor(schema::Failed{text}));
+  // The supervisor logs it.
+  if (!supervisor.send(schema::ToSupervisor(schema::Failed{text}))) log_error(text);
 }
 
 }  // namespace bulkhead::service

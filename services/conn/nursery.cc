@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -22,6 +23,13 @@ namespace {
 constexpr std::size_t kMaximumReports = 65536;
 
 void quiet_child_signal(int) {}
+
+// As waitpid would give it.
+std::uint32_t wait_status_of(const siginfo_t& end) {
+  const auto value = static_cast<std::uint32_t>(end.si_status);
+  if (end.si_code == CLD_EXITED) return (value & 0xff) << 8;
+  return value | (end.si_code == CLD_DUMPED ? WCOREFLAG : 0);
+}
 
 /// The whole life of a worker, from the fork on. Everything foreign comes after the filter is in force.
 WorkerExit live_as_worker(NurseryParts& nursery, const SlotRef& slot, UniqueFd socket, UniqueFd channel,
@@ -109,7 +117,7 @@ int Nursery::run() {
   sigset_t open;
   ::sigemptyset(&open);
   while (running_) {
-    const auto controller_events = static_cast<short>(POLLIN | (reports_.empty() ? 0 : POLLOUT));
+    const auto controller_events = static_cast<short>(POLLIN | (reports_.empty() && !untold_ ? 0 : POLLOUT));
     // A negative descriptor is skipped: the controller is gone and its successor's channel has not come yet.
     pollfd waits[2] = {{parts_.supervisor.fd(), POLLIN, 0},
                        {parts_.controller ? parts_.controller.fd() : -1, controller_events, 0}};
@@ -118,6 +126,7 @@ int Nursery::run() {
     if (waits[0].revents != 0) on_supervisor();
     if (waits[1].revents != 0) {
       flush();
+      if (untold_) reap();
       on_controller();
     }
   }
@@ -196,20 +205,26 @@ void Nursery::end_worker(const schema::EndWorker& request) {
   ::kill(child.pid, SIGKILL);
 }
 
+// A worker's end is told before it is reaped: of a nursery that dies in between, the supervisor inherits the dead child
+// and tells. The controller makes nothing of being told twice. Whose end cannot be told now stays a dead child.
 void Nursery::reap() {
+  untold_ = false;
   for (;;) {
-    int status = 0;
-    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
-    if (pid <= 0) return;
-    for (SlotId slot = 0; slot < children_.size(); ++slot) {
-      Child& child = children_[slot];
-      if (child.pid != pid) continue;
+    siginfo_t end{};
+    if (::waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid == 0) return;
+    const auto child =
+        std::find_if(children_.begin(), children_.end(), [&](const Child& one) { return one.pid == end.si_pid; });
+    if (child != children_.end()) {
+      const auto slot = static_cast<SlotId>(child - children_.begin());
+      flush();
+      untold_ = !reports_.empty() ||
+                !parts_.controller.send(schema::FromNursery(schema::Exited{
+                    {slot, child->generation}, static_cast<std::uint32_t>(end.si_pid), wait_status_of(end)}));
+      if (untold_) return;
       parts_.counters.count(shm::Counter::kWorkersEnded);
-      report(schema::Exited{
-          {slot, child.generation}, static_cast<std::uint32_t>(pid), static_cast<std::uint32_t>(status)});
-      child = {};
-      break;
+      *child = {};
     }
+    ::waitpid(end.si_pid, nullptr, 0);
   }
 }
 

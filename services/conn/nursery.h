@@ -52,6 +52,7 @@ class Nursery {
   NurseryParts parts_;
   std::vector<Child> children_;  ///< by slot
   std::deque<schema::FromNursery> reports_;
+  bool untold_ = false;  ///< a child has ended, and the controller's channel had no room for it
   bool running_ = true;
   bool asked_to_stop_ = false;
 };

@@ -53,9 +53,9 @@ Result<void> AcceptorAlone::start() {
   auto across = socket_pair();
   if (!point || !up || !across) return Error{ErrorCode::kSystem, "no sockets for the acceptor"};
   point_ = *point;
-  const auto pid = supervisor::start_service(std::string(BULKHEAD_BIN_DIR) + "/bulkhead-acceptor", up->second.get());
-  if (!pid) return pid.error();
-  pid_ = *pid;
+  const auto started = supervisor::start_service(std::string(BULKHEAD_BIN_DIR) + "/bulkhead-acceptor", up->second.get());
+  if (!started) return started.error();
+  pid_ = started->pid;
   up->second.reset();
   supervisor_ = schema::Channel(std::move(up->first), schema::kMaximumPacket);
   controller_ = schema::Channel(std::move(across->first), schema::kMaximumPacket);

@@ -379,7 +379,7 @@ std::vector<std::string> passing_calls(Role role) {
       return with(loop, {"setsockopt", "socket", "connect", "bind", "getsockopt", "getsockname", "ioctl", "fcntl",
                          "sendto", "recvfrom", "writev", "gettimeofday"});
     case Role::kNursery:
-      return with(loop, {"ppoll",       "clone",          "wait4",         "kill",         "rt_sigreturn",
+      return with(loop, {"ppoll",       "clone",          "wait4",         "waitid",       "kill",          "rt_sigreturn",
                          "newfstatat",  "futex",          "pipe2",         "rt_sigaction", "ioctl",
                          "close_range", "rt_sigprocmask", "fchmod",        "fcntl",        "memfd_create",
                          "prctl",       "eventfd2",       "epoll_create1", "ftruncate",    "capset",

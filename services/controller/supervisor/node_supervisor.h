@@ -22,6 +22,7 @@
 #include "services/common/loop.h"
 #include "services/common/state_files.h"
 #include "services/controller/supervisor/service_manager.h"
+#include "services/controller/supervisor/service_process.h"
 #include "services/controller/supervisor/supervisor.h"
 #include "shm/tables.h"
 
@@ -78,6 +79,7 @@ class Supervisor {
   };
   struct Service {
     pid_t pid = 0;
+    StartedProcess process;
     schema::Channel channel;
     service::Poll poll;
     service::Timer delay;
@@ -117,6 +119,8 @@ class Supervisor {
 
   // services
   void start(Role role);
+  std::string program_path(Role role) const;
+  bool began(Role role);
   void boot(Role role);
   void boot_controller(Service& controller);
   schema::BootCommon common() const;

@@ -184,7 +184,10 @@ void Supervisor::make_workers_group() {
 }
 
 void Supervisor::confine() {
-  if (settings_.sandbox == SandboxLevel::kOff) return;
+  if (settings_.sandbox == SandboxLevel::kOff) {
+    log_warning("no process is confined (--require-sandbox off): who takes over one of them has what this user has");
+    return;
+  }
   const bool root = ::geteuid() == 0;
   // Of an ordinary user's each service finds out by itself: it has no other way that would have to be prepared.
   if (root) {

@@ -14,13 +14,23 @@ namespace {
 
 constexpr int kChannelFd = 3;
 
-// Between fork and exec: async-signal-safe calls alone. The error of a failed exec goes back through `report`, which a
-// successful one closes.
-[[noreturn]] void become(const char* program, char* const* arguments, int channel, int report) {
+void tell(int report, StartFailure::Step step) {
+  const StartFailure failure{step, errno};
+  [[maybe_unused]] const auto written = ::write(report, &failure, sizeof failure);
+}
+
+// Between fork and exec: async-signal-safe calls alone. What fails goes back through `report`, which a successful exec
+// closes.
+[[noreturn]] void become(const char* program, char* const* arguments, int channel, std::span<const int> groups,
+                         int report) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   for (const int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
+  for (const int group : groups) {
+    // "0": whoever writes.
+    if (::write(group, "0", 1) != 1) tell(report, StartFailure::Step::kGroup);
+  }
   const int null = ::open("/dev/null", O_RDWR);
   if (null >= 0) {
     ::dup2(null, STDIN_FILENO);
@@ -36,35 +46,24 @@ constexpr int kChannelFd = 3;
     }
   }
   ::execv(program, arguments);
-  const int error = errno;
-  [[maybe_unused]] const auto written = ::write(report, &error, sizeof error);
+  tell(report, StartFailure::Step::kExec);
   ::_exit(127);
 }
 
-Result<pid_t> start(const std::string& program, const std::vector<std::string>& arguments, int channel) {
+Result<StartedProcess> start(const std::string& program, const std::vector<std::string>& arguments, int channel,
+                             std::span<const int> groups) {
   std::vector<char*> pointers;
   pointers.push_back(const_cast<char*>(program.c_str()));
   for (const auto& argument : arguments) pointers.push_back(const_cast<char*>(argument.c_str()));
   pointers.push_back(nullptr);
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("cannot make a pipe");
-  const UniqueFd reading(ends[0]);
-  UniqueFd writing(ends[1]);
+  if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return system_error("cannot make a pipe");
+  UniqueFd reading(ends[0]);
+  const UniqueFd writing(ends[1]);
   const pid_t pid = ::fork();
   if (pid < 0) return system_error("cannot fork");
-  if (pid == 0) become(program.c_str(), pointers.data(), channel, writing.get());
-  writing.reset();
-  int error = 0;
-  ssize_t got = 0;
-  do {
-    got = ::read(reading.get(), &error, sizeof error);
-  } while (got < 0 && errno == EINTR);
-  if (got == static_cast<ssize_t>(sizeof error)) {
-    ::waitpid(pid, nullptr, 0);
-    return Error{ErrorCode::kSystem,
-                 "cannot start " + program + ": " + std::strerror(error) + "; is the installation complete?", error};
-  }
-  return pid;
+  if (pid == 0) become(program.c_str(), pointers.data(), channel, groups, writing.get());
+  return StartedProcess{pid, std::move(reading)};
 }
 
 }  // namespace
@@ -86,17 +85,30 @@ const char* program_of(Role role) {
   }
 }
 
-Result<pid_t> start_service(const std::string& program, int channel) {
-  return start(program, {}, channel);
+Result<StartedProcess> start_service(const std::string& program, int channel, std::span<const int> groups) {
+  return start(program, {}, channel, groups);
+}
+
+std::optional<StartFailure> start_failure(const StartedProcess& started) {
+  StartFailure failure;
+  // Each was written at once and is far below what a pipe takes in one piece.
+  if (::read(started.report.get(), &failure, sizeof failure) != static_cast<ssize_t>(sizeof failure)) return std::nullopt;
+  return failure;
+}
+
+std::string cannot_start(const std::string& program, int errno_value) {
+  return "cannot start " + program + ": " + std::strerror(errno_value) + "; is the installation complete?";
 }
 
 Result<int> run_program(const std::string& program, const std::vector<std::string>& arguments) {
-  const auto pid = start(program, arguments, -1);
-  if (!pid) return pid.error();
+  const auto started = start(program, arguments, -1, {});
+  if (!started) return started.error();
   int status = 0;
-  while (::waitpid(*pid, &status, 0) < 0) {
+  while (::waitpid(started->pid, &status, 0) < 0) {
     if (errno != EINTR) return system_error("cannot wait for " + program);
   }
+  if (const auto failure = start_failure(*started))
+    return Error{ErrorCode::kSystem, cannot_start(program, failure->errno_value), failure->errno_value};
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -60,18 +60,16 @@ Reason cause_of(bool planned, bool unresponsive, int wait_status) {
 void Supervisor::start(Role role) {
   Service& service = services_[role];
   auto ends = require(socket_pair());
-  const auto pid = start_service(service_directory_ + "/" + program_of(role), ends.second.get());
-  if (!pid) {
-    log_error(pid.error().text);
+  // It enters the group itself, before it is the nursery, so that every worker is in it.
+  const auto groups = role == Role::kNursery ? workers_group_.entrances() : std::vector<int>{};
+  auto process = start_service(program_path(role), ends.second.get(), groups);
+  if (!process) {
+    log_error(process.error().text);
     stop(static_cast<int>(ProgramExit::kFailed));
     return;
   }
-  service.pid = *pid;
-  if (role == Role::kNursery) {
-    // Before it hears its first message, so that every worker is in the group.
-    if (const auto taken = workers_group_.take(*pid); !taken)
-      log_error("the nursery is in no group: " + taken.error().text);
-  }
+  service.pid = process->pid;
+  service.process = std::move(*process);
   service.ready = false;
   service.planned_end = false;
   service.unresponsive = service.broken = false;
@@ -83,6 +81,21 @@ void Supervisor::start(Role role) {
   service.poll.watch(UV_READABLE);
   boot(role);
   publish();
+}
+
+std::string Supervisor::program_path(Role role) const { return service_directory_ + "/" + program_of(role); }
+
+// What its process reported on its way to the program. False: it never became the program.
+bool Supervisor::began(Role role) {
+  while (const auto failure = start_failure(services_[role].process)) {
+    if (failure->step == StartFailure::Step::kExec) {
+      log_error(cannot_start(program_path(role), failure->errno_value));
+      return false;
+    }
+    log_error(std::string("the ") + role_name(role) + " is in no group: " + std::strerror(failure->errno_value) +
+              "; its workers' memory is bounded one by one alone");
+  }
+  return true;
 }
 
 void Supervisor::send(Role role, schema::FromSupervisor message, std::vector<UniqueFd> descriptors) {
@@ -133,6 +146,7 @@ void Supervisor::on_message(Role role, schema::ToSupervisor& message, schema::De
   Service& service = services_[role];
   if (const auto* ready = std::get_if<schema::Ready>(&message)) {
     service.ready = true;
+    (void)began(role);
     if (role == Role::kKeyholder && identity_answer_.peer_id == PeerId{}) {
       identity_answer_ = *ready;
       // The controller hears of them in this order: whoever brings a connection finds somebody to give it to.
@@ -242,6 +256,8 @@ void Supervisor::release(const SlotRef& slot) {
 }
 
 void Supervisor::on_children() {
+  // Workers first: whose slots become free is known before a successor is started.
+  std::vector<std::pair<Role, int>> deaths;
   for (;;) {
     int status = 0;
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);
@@ -249,11 +265,12 @@ void Supervisor::on_children() {
     const auto service =
         std::find_if(services_.begin(), services_.end(), [pid](const auto& entry) { return entry.second.pid == pid; });
     if (service != services_.end()) {
-      on_death(service->first, status);
+      deaths.emplace_back(service->first, status);
     } else {
       send(Role::kController, schema::Reaped{static_cast<std::uint32_t>(pid), static_cast<std::uint32_t>(status)});
     }
   }
+  for (const auto& [role, status] : deaths) on_death(role, status);
 }
 
 void Supervisor::on_death(Role role, int wait_status) {
@@ -282,6 +299,10 @@ void Supervisor::on_death(Role role, int wait_status) {
     finish();
     return;
   }
+  if (!began(role)) {
+    stop(static_cast<int>(ProgramExit::kFailed));
+    return;
+  }
   if (!ready_ && identity_answer_.peer_id == PeerId{}) {
     log_error(std::string(role_name(role)) + " ended before the node was ready: " + describe(wait_status));
     stop(static_cast<int>(ProgramExit::kFailed));
@@ -289,7 +310,6 @@ void Supervisor::on_death(Role role, int wait_status) {
   }
   ++service.restarts;
   service.quick_deaths = lived < kQuickDeath && !planned ? service.quick_deaths + 1 : 0;
-  if (!planned) log_warning(std::string(role_name(role)) + " died (" + describe(wait_status) + "); starting it anew");
   if (service.quick_deaths >= kMaximumQuickDeaths) {
     log_error(std::string(role_name(role)) + " died " + std::to_string(service.quick_deaths) +
               " times within seconds of its start (" + describe(wait_status) +
@@ -297,6 +317,7 @@ void Supervisor::on_death(Role role, int wait_status) {
     stop(static_cast<int>(ProgramExit::kFailed));
     return;
   }
+  if (!planned) log_warning(std::string(role_name(role)) + " died (" + describe(wait_status) + "); starting it anew");
   if (service.quick_deaths <= 1) {
     start(role);
     return;

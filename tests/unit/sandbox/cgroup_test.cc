@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -108,6 +109,12 @@ TEST(WorkersGroup, TakesEnoughForAllButNoMoreThanThreeQuartersOfTheMachine) {
   EXPECT_EQ(mib(1000, 128), 65 + 256);
 }
 
+// As the child that becomes the nursery does it.
+bool enter(const WorkersGroup& group) {
+  const auto entrances = group.entrances();
+  return std::all_of(entrances.begin(), entrances.end(), [](int entrance) { return ::write(entrance, "0", 1) == 1; });
+}
+
 class FakeTree : public ::testing::Test {
  protected:
   FakeTree() {
@@ -140,8 +147,8 @@ TEST_F(FakeTree, OfVersion2GetsLimitsAndTheNursery) {
   EXPECT_EQ(get("w/memory.max"), "67108864");
   EXPECT_EQ(get("w/memory.swap.max"), "0");
   EXPECT_EQ(get("w/pids.max"), "42");
-  EXPECT_TRUE(group->take(4711));
-  EXPECT_EQ(get("w/cgroup.procs"), "4711");
+  EXPECT_TRUE(enter(*group));
+  EXPECT_EQ(get("w/cgroup.procs"), "0");
   EXPECT_EQ(group->parents(), std::vector<std::string>{root_});
 }
 
@@ -156,8 +163,8 @@ TEST_F(FakeTree, OfVersion1GetsLimitsInBothHierarchies) {
   EXPECT_EQ(get("memory/w/memory.limit_in_bytes"), "67108864");
   EXPECT_EQ(get("memory/w/memory.memsw.limit_in_bytes"), "67108864");
   EXPECT_EQ(get("pids/w/pids.max"), "42");
-  EXPECT_TRUE(group->take(4711));
-  EXPECT_EQ(get("memory/w/cgroup.procs") + get("pids/w/cgroup.procs"), "47114711");
+  EXPECT_TRUE(enter(*group));
+  EXPECT_EQ(get("memory/w/cgroup.procs") + get("pids/w/cgroup.procs"), "00");
 }
 
 TEST_F(FakeTree, WithoutTheControllersIsAnErrorThatNamesThemAndTheRemedy) {
@@ -183,11 +190,15 @@ TEST(WorkersGroup, BoundsWhatIsInIt) {
   auto group = WorkersGroup::make(own, name, {32 * kMebibyte, 2});
   if (!group) GTEST_SKIP() << "no control group can be made here: " << group.error().text;
   int line[2];
+  int told[2];
   ASSERT_EQ(::pipe2(line, O_CLOEXEC), 0);
+  ASSERT_EQ(::pipe2(told, O_CLOEXEC), 0);
   const pid_t first = ::fork();
   if (first == 0) {
     char byte = 0;
     ::close(line[1]);
+    if (!enter(*group)) ::_exit(3);
+    (void)!::write(told[1], "", 1);
     (void)!::read(line[0], &byte, 1);
     // It is one; there is room for another one, and not for a third.
     const pid_t second = ::fork();
@@ -199,12 +210,14 @@ TEST(WorkersGroup, BoundsWhatIsInIt) {
     ::_exit(third ? 2 : 0);
   }
   ::close(line[0]);
-  const auto taken = group->take(first);
+  ::close(told[1]);
+  char byte = 0;
+  (void)!::read(told[0], &byte, 1);
+  ::close(told[0]);
   const auto seen = observe(first);
   ::close(line[1]);
   int status = 0;
   ::waitpid(first, &status, 0);
-  EXPECT_TRUE(taken) << (taken ? "" : taken.error().text);
   ASSERT_TRUE(seen && seen->cgroup);
   EXPECT_NE(seen->cgroup->find(name), std::string::npos) << *seen->cgroup;
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
