@@ -160,6 +160,7 @@ const Calls kBecomeService =
                    // its files, where it has some, and memory that does not leave the machine
                    "pwrite64", "fchown", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "chmod", "fchmod",
                    "fchmodat", "flock", "fsync", "fdatasync", "ftruncate", "umask", "mlock", "mlock2", "munlock",
+                   "io_setup", "io_submit", "io_getevents",
                    // its loop and segments
                    "epoll_create1", "eventfd2", "timerfd_create", "timerfd_settime", "signalfd4", "memfd_create",
                    "listen", "getpeername", "close_range", "prctl",
@@ -202,6 +203,8 @@ std::vector<RolePolicy> table() {
        .data_bytes = 1024 * kMebibyte,
        .calls = kLoop + kChannel + kMemory + kEnd + on_database("pread64") + on_database("pwrite64") +
                 on_database("fdatasync") + on_database("ftruncate") +
+                // Flushes that do not block. They could read and write too, what the controller can in any case.
+                Calls{{"io_submit", {is(1, 1)}}, {"io_getevents", {is(1, 1), is(2, 1)}}} +
                 Calls{kAccept,
                       {"socketpair", {is(0, AF_UNIX), is(1, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK), is(2, 0)}},
                       {"getsockopt", {is(1, SOL_SOCKET)}},

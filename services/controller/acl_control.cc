@@ -89,15 +89,21 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
   }
 }
 
-// The change is in force; the answer says whether it will be after a power cut as well.
+// The change is in force; the answer says whether it will be after a power cut as well, and so waits for the disk.
 void Controller::complete(std::uint64_t client, Acl::Outcome outcome) {
   lists_changed();
   if (outcome.changes.empty()) return answer(client, outcome.ok, outcome.text);
-  const auto stored = parts_.store->commit(outcome.changes);
-  if (stored) return answer(client, outcome.ok, outcome.text);
-  log_error(stored.error().text);
+  const auto ticket = parts_.store->commit(outcome.changes);
+  if (!ticket) return stored({client, outcome.ok, std::move(outcome.text)}, ticket.error());
+  unconfirmed_.emplace(*ticket, Unconfirmed{client, outcome.ok, std::move(outcome.text)});
+  flush_store();
+}
+
+void Controller::stored(const Unconfirmed& change, const Result<void>& outcome) {
+  if (outcome) return answer(change.client, change.ok, change.text);
+  log_error(outcome.error().text);
   parts_.counters.set(shm::Counter::kChangesUnstored, 1);
-  answer(client, false, outcome.text + ", from now on, but not stored: " + stored.error().text);
+  answer(change.client, false, change.text + ", from now on, but not stored: " + outcome.error().text);
 }
 
 void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject) {
@@ -219,12 +225,16 @@ bool Controller::read_import_rows() {
 }
 
 void Controller::import_step() {
-  if (!import_) return;
+  if (!import_ || import_->ticket != 0) return;
   if (import_->entries.size() < import_->expected) {
     if (!read_import_rows()) return;
     if (import_->entries.size() == import_->expected) {
       tell_alive();
-      if (const auto done = parts_.store->finish_import(); !done) return import_failed(done.error().text);
+      const auto ticket = parts_.store->finish_import();
+      if (!ticket) return import_failed(ticket.error().text);
+      // Goes on when it is on the disk.
+      import_->ticket = *ticket;
+      return flush_store();
     }
     import_timer_.once(1);
     return;
@@ -244,7 +254,16 @@ void Controller::import_step() {
   parts_.counters.set(shm::Counter::kImportUnderWay, 0);
   lists_changed();
   close_banned();
-  answer(done.client, true, std::to_string(done.expected) + (done.expected == 1 ? " entry" : " entries") + " imported");
+  stored(
+      {done.client, true, std::to_string(done.expected) + (done.expected == 1 ? " entry" : " entries") + " imported"},
+      done.stored);
+}
+
+// It is in the database, whatever the disk says, and so it comes into force.
+void Controller::import_stored(const Result<void>& outcome) {
+  import_->ticket = 0;
+  import_->stored = outcome;
+  import_timer_.once(1);
 }
 
 }  // namespace bulkhead::controller

@@ -94,8 +94,13 @@ int Controller::run() {
   if (!recovering_) serve_clients();
   sweep_timer_.every(kSweepMs);
   state_timer_.every(kStateMs);
+  if (parts_.store->readiness() >= 0) {
+    store_poll_ = service::Poll(loop_, parts_.store->readiness(), [this](int, int) { flush_store(); });
+    store_poll_.watch(UV_READABLE);
+  }
   loop_.run();
   if (const auto flushed = parts_.store->flush_all(); !flushed) log_error(flushed.error().text);
+  tell_outcomes();
   return 0;
 }
 

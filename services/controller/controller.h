@@ -116,6 +116,14 @@ class Controller : private PoolJournal {
     std::vector<shm::ListEntry> entries;
     std::size_t expected = 0;
     std::size_t added = 0;
+    Ticket ticket = 0;  ///< of its commit, while that waits for the disk
+    Result<void> stored;
+  };
+  /// A change of the lists that is in force and waits for the disk.
+  struct Unconfirmed {
+    std::uint64_t client = 0;
+    bool ok = false;
+    std::string text;  ///< the answer, if it is stored
   };
 
   // channels of services
@@ -190,6 +198,7 @@ class Controller : private PoolJournal {
   // lists (acl_control.cc)
   void on_acl_request(std::uint64_t client, const schema::ControlRequest& request, schema::Descriptors& descriptors);
   void complete(std::uint64_t client, Acl::Outcome outcome);
+  void stored(const Unconfirmed& change, const Result<void>& outcome);
   void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject);
   void tell_ended_bans();
   void lists_changed();
@@ -200,6 +209,7 @@ class Controller : private PoolJournal {
   void import_step();
   bool read_import_rows();
   void import_failed(const std::string& text);
+  void import_stored(const Result<void>& outcome);
 
   // what is stored (state.cc)
   void finish_former_import();
@@ -207,6 +217,8 @@ class Controller : private PoolJournal {
   void tell_alive();
   void restore(const Stored& stored);
   void tend_state();
+  void flush_store();
+  void tell_outcomes();
   void note_anchors(Nanoseconds at);
   void noted(const Point& point, const KnownPoint& known) override;
   void noted(const PeerId& peer, const KnownPeer& known) override;
@@ -255,6 +267,8 @@ class Controller : private PoolJournal {
   service::Timer merge_timer_;
   service::Timer import_timer_;
   std::optional<Import> import_;
+  std::map<Ticket, Unconfirmed> unconfirmed_;
+  service::Poll store_poll_;
   TokenBucket ended_bans_told_;
   Nanoseconds store_complained_at_ = 0;
   Nanoseconds anchors_noted_at_ = 0;

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "base/log.h"
 #include "sandbox/policy.h"
 #include "services/common/boot.h"
 #include "services/controller/controller.h"
@@ -72,8 +73,11 @@ int run() {
     service::fail(start.supervisor, error->text);
     return 1;
   }
+  auto disk = KernelDiskFlush::make();
+  if (!disk) log_notice("a slow disk can hold up the controller: " + disk.error().text);
   Store store(
-      {move_to(sandbox::kDatabaseFd, std::move(given[6])), move_to(sandbox::kDatabaseLogFd, std::move(given[7]))});
+      {move_to(sandbox::kDatabaseFd, std::move(given[6])), move_to(sandbox::kDatabaseLogFd, std::move(given[7]))},
+      disk ? std::move(*disk) : nullptr);
   ControllerParts parts{.supervisor = std::move(start.supervisor),
                         .boot = std::move(start.boot),
                         .pool_table = std::move(*pool),

@@ -228,12 +228,26 @@ void Controller::tend_state() {
   if (acl_.tend(wall_now_ms()) && !merge_timer_.active()) merge_timer_.once(1);
   if (at - anchors_noted_at_ >= kAnchorPeriod) note_anchors(at);
   tell_ended_bans();
+  flush_store();
+}
+
+void Controller::flush_store() {
+  const Nanoseconds at = monotonic_now();
   const auto flushed = parts_.store->flush(at);
+  tell_outcomes();
   if (flushed && parts_.store->pending() == 0 && parts_.counters.get(shm::Counter::kChangesUnstored) != 0)
     parts_.counters.set(shm::Counter::kChangesUnstored, 0);
   if (flushed || (store_complained_at_ != 0 && at - store_complained_at_ < kComplainPeriod)) return;
   store_complained_at_ = at;
   log_error(flushed.error().text);
+}
+
+void Controller::tell_outcomes() {
+  for (const CommitOutcome& outcome : parts_.store->outcomes()) {
+    if (import_ && import_->ticket == outcome.ticket) import_stored(outcome.stored);
+    const auto change = unconfirmed_.extract(outcome.ticket);
+    if (!change.empty()) stored(change.mapped(), outcome.stored);
+  }
 }
 
 void Controller::note_anchors(Nanoseconds at) {

@@ -125,7 +125,7 @@ bool Statement::get(int column, std::size_t most, std::span<const std::uint8_t>&
 
 // ---- Database
 
-Database::Database(service::StateFiles files) : vfs_(std::move(files)) {}
+Database::Database(service::StateFiles files, DiskFlush& disk) : vfs_(std::move(files), disk) {}
 
 Database::~Database() {
   statements_.clear();
@@ -161,6 +161,13 @@ Result<void> Database::open() {
     return Error{ErrorCode::kBroken, "the state database is damaged: it says that it may not be written"};
   }
   if (auto done = run(kMostPages); !done) return done;
+  // Takes the place of the one by which SQLite would move the log by itself.
+  const auto note = [](void* self, sqlite3*, const char*, int pages) {
+    static_cast<Database*>(self)->log_pages_ = pages;
+    return SQLITE_OK;
+  };
+  sqlite3_wal_hook(connection_, note, this);
+  if (auto done = run("PRAGMA synchronous=NORMAL"); !done) return done;
   return run(kLogLimit);
 }
 
@@ -213,16 +220,18 @@ Result<void> Database::finish(Statement& statement, const char* what) {
   return {};
 }
 
-Result<void> Database::begin(bool durable) {
-  if (durable != durable_) {
-    if (auto done = run(durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"); !done) return done;
-    durable_ = durable;
-  }
+Result<void> Database::begin() {
   return run("BEGIN IMMEDIATE");
 }
 
-Result<void> Database::end(Result<void> outcome) {
-  if (outcome) outcome = run("COMMIT");
+Result<void> Database::end(Result<void> outcome, bool patient) {
+  if (outcome) {
+    vfs_.be_patient(patient);
+    outcome = run("COMMIT");
+    vfs_.be_patient(false);
+    if (!outcome && (sqlite3_extended_errcode(connection_) & 0xff) == SQLITE_BUSY)
+      outcome = Error{ErrorCode::kWouldBlock, "the log of the state database is to be flushed first"};
+  }
   // Some errors undo the transaction by themselves.
   if (!outcome && sqlite3_get_autocommit(connection_) == 0) {
     sqlite3_exec(connection_, "ROLLBACK", nullptr, nullptr, nullptr);
@@ -230,11 +239,16 @@ Result<void> Database::end(Result<void> outcome) {
   return outcome;
 }
 
-Result<void> Database::flush() {
-  if (::fdatasync(files().log.get()) == 0) return {};
-  Error error = system_error("the state database could not be flushed to the disk");
-  if (of_disk_space(error.errno_value)) error.code = ErrorCode::kTooLarge;
-  return error;
+Result<std::optional<StateVfs::File>> Database::checkpoint(bool patient) {
+  vfs_.forget_errno();
+  vfs_.forget_wanted();
+  vfs_.be_patient(patient);
+  const int result = sqlite3_wal_checkpoint_v2(connection_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  vfs_.be_patient(false);
+  if (vfs_.wanted()) return vfs_.wanted();
+  if (result != SQLITE_OK) return failure("cannot take its log");
+  log_pages_ = 0;
+  return std::optional<StateVfs::File>();
 }
 
 Error Database::failure(const std::string& what) const {

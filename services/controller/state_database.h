@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -54,7 +55,8 @@ Error foreign();
 /// no extensions, no triggers, no views, no names of other files, low limits. See Store for errors and system calls.
 class Database {
  public:
-  explicit Database(service::StateFiles files);
+  /// `disk` must outlive it.
+  Database(service::StateFiles files, DiskFlush& disk);
   ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
@@ -71,12 +73,17 @@ class Database {
   /// Runs a statement to its end.
   Result<void> finish(Statement& statement, const char* what);
 
-  /// `durable`: the commit returns when it would survive a power cut.
-  Result<void> begin(bool durable);
-  /// Commits when `outcome` is success; else, or when that fails, everything since begin() is undone.
-  Result<void> end(Result<void> outcome);
-  /// Flushes the log to the disk.
-  Result<void> flush();
+  Result<void> begin();
+  /// Commits when `outcome` is success; else, or when that fails, everything since begin() is undone. What is committed
+  /// survives the process; a power cut, once the log was flushed. kWouldBlock, with `patient`: the log must be flushed
+  /// first. (Without, SQLite does it where it has to: for the first commit after the log was begun anew.)
+  Result<void> end(Result<void> outcome, bool patient = false);
+  /// Pages in the log, after the last commit.
+  int log_pages() const { return log_pages_; }
+  /// Moves the log into the database, in several rounds: none: all is done, the log begins anew with the next commit;
+  /// else the file to flush before it goes on. Unless `patient` it blocks for its flushes, and one round is all.
+  Result<std::optional<StateVfs::File>> checkpoint(bool patient);
+  StateVfs& vfs() { return vfs_; }
 
   Error failure(const std::string& what) const;
   const service::StateFiles& files() const { return vfs_.files(); }
@@ -89,7 +96,7 @@ class Database {
   StateVfs vfs_;
   sqlite3* connection_ = nullptr;
   std::map<const char*, std::unique_ptr<sqlite3_stmt, Finalize>> statements_;
-  bool durable_ = true;
+  int log_pages_ = 0;
 };
 
 }  // namespace bulkhead::controller

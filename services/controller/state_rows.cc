@@ -285,7 +285,7 @@ std::string fault_in(const RemovePeer&) {
 // ---- schema
 
 Result<void> make_tables(Database& database) {
-  if (auto begun = database.begin(true); !begun) return begun;
+  if (auto begun = database.begin(); !begun) return begun;
   Result<void> outcome;
   for (const char* sql : kTables) {
     if (outcome) outcome = database.run(sql);
@@ -450,7 +450,7 @@ Result<void> put(Database& database, const RemoveSetting& removed) {
 // ---- reading
 
 Result<std::uint64_t> delete_expired(Database& database, std::int64_t now_ms) {
-  if (auto begun = database.begin(false); !begun) return begun.error();
+  if (auto begun = database.begin(); !begun) return begun.error();
   auto done =
       write(database, "DELETE FROM acl WHERE until_ms<>0 AND until_ms<=?", [&](Statement& s) { s.integer(now_ms); });
   const auto count = done ? database.number("SELECT changes()") : Result<std::int64_t>(done.error());

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -16,12 +17,14 @@ namespace {
 // Names are never looked up; this is what SQLite reserves for one.
 constexpr int kMaximumName = 64;
 constexpr int kSectorBytes = 4096;
+constexpr std::size_t kLargestPage = 4096;  // the store's; a larger write is done in any case
 // Julian day of the Unix epoch, in milliseconds.
 constexpr std::int64_t kEpochJulianMs = 210866760000000;
 
 struct OpenFile {
   sqlite3_file base;
   StateVfs* vfs;
+  StateVfs::File which;
   int fd;
 };
 
@@ -65,7 +68,24 @@ struct StateVfsCalls {
     return SQLITE_OK;
   }
 
+  // A page that is copied from the log once more, and the log's header when a commit is repeated, stand there already:
+  // the file stays as clean as it is. (Each is repeated because its flush took place in between.)
+  static bool stands_there(const OpenFile& file, const void* from, int size, sqlite3_int64 offset) {
+    const bool may = file.which == StateVfs::File::kDatabase || offset == 0;
+    std::array<char, kLargestPage> there;
+    if (!may || size > static_cast<int>(there.size()) || file.vfs->states_[StateVfs::index(file.which)].rewrite)
+      return false;
+    return ::pread(file.fd, there.data(), static_cast<std::size_t>(size), offset) == size &&
+           std::memcmp(there.data(), from, static_cast<std::size_t>(size)) == 0;
+  }
+
+  static void changed(sqlite3_file* file) {
+    ++open_file(file)->vfs->states_[StateVfs::index(open_file(file)->which)].written;
+  }
+
   static int write(sqlite3_file* file, const void* from, int size, sqlite3_int64 offset) {
+    if (stands_there(*open_file(file), from, size, offset)) return SQLITE_OK;
+    changed(file);
     const auto* bytes = static_cast<const char*>(from);
     while (size > 0) {
       const ssize_t put = ::pwrite(open_file(file)->fd, bytes, static_cast<std::size_t>(size), offset);
@@ -80,11 +100,29 @@ struct StateVfsCalls {
   }
 
   static int truncate(sqlite3_file* file, sqlite3_int64 size) {
+    struct stat info {};
+    if (::fstat(open_file(file)->fd, &info) == 0 && info.st_size == size) return SQLITE_OK;
+    changed(file);
     return ::ftruncate(open_file(file)->fd, size) == 0 ? SQLITE_OK : fail(file, SQLITE_IOERR_TRUNCATE);
   }
 
   static int sync(sqlite3_file* file, int) {
-    return ::fdatasync(open_file(file)->fd) == 0 ? SQLITE_OK : fail(file, SQLITE_IOERR_FSYNC);
+    const StateVfs::File which = open_file(file)->which;
+    StateVfs& vfs = *open_file(file)->vfs;
+    if (vfs.is_clean(which)) return SQLITE_OK;
+    // All that this flush is for was written again.
+    vfs.states_[StateVfs::index(which)].rewrite = false;
+    if (vfs.patient_) {
+      vfs.wanted_ = which;
+      return SQLITE_BUSY;
+    }
+    const int error = vfs.disk_.flush_now(open_file(file)->fd);
+    if (error != 0) {
+      errno = error;
+      return fail(file, SQLITE_IOERR_FSYNC);
+    }
+    vfs.flushed(which, vfs.written(which));
+    return SQLITE_OK;
   }
 
   static int file_size(sqlite3_file* file, sqlite3_int64* size) {
@@ -126,15 +164,10 @@ struct StateVfsCalls {
     OpenFile* const opened = open_file(file);
     // SQLite closes what has methods, even when opening failed.
     opened->base.pMethods = nullptr;
-    const service::StateFiles& files = self(vfs)->files_;
-    if ((flags & SQLITE_OPEN_MAIN_DB) != 0) {
-      opened->fd = files.database.get();
-    } else if ((flags & SQLITE_OPEN_WAL) != 0) {
-      opened->fd = files.log.get();
-    } else {
-      return SQLITE_CANTOPEN;
-    }
+    if ((flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) == 0) return SQLITE_CANTOPEN;
+    opened->which = (flags & SQLITE_OPEN_WAL) != 0 ? StateVfs::File::kLog : StateVfs::File::kDatabase;
     opened->vfs = self(vfs);
+    opened->fd = opened->vfs->fd_of(opened->which);
     opened->base.pMethods = &kMethods;
     if (given != nullptr) *given = flags;
     return SQLITE_OK;
@@ -159,6 +192,7 @@ struct StateVfsCalls {
     const int fd = descriptor_of(self(vfs), name);
     if (fd < 0) return SQLITE_IOERR_DELETE_NOENT;
     if (fd == self(vfs)->files_.database.get() || ::ftruncate(fd, 0) != 0) return SQLITE_IOERR_DELETE;
+    ++self(vfs)->states_[StateVfs::index(StateVfs::File::kLog)].written;
     return SQLITE_OK;
   }
 
@@ -184,7 +218,7 @@ struct StateVfsCalls {
   static int last_error(sqlite3_vfs* vfs, int, char*) { return self(vfs)->last_errno_; }
 };
 
-StateVfs::StateVfs(service::StateFiles files) : files_(std::move(files)) {
+StateVfs::StateVfs(service::StateFiles files, DiskFlush& disk) : files_(std::move(files)), disk_(disk) {
   static int count = 0;
   name_ = "bulkhead-" + std::to_string(++count);
   vfs_.iVersion = 2;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <list>
 #include <map>
 
@@ -18,6 +19,11 @@ namespace {
 constexpr Nanoseconds kSyncPeriod = 800 * kMillisecond;
 // Pages are written at the commit: a bound on rows bounds that part, which the clock does not see coming.
 constexpr std::size_t kFlushRows = 1024;
+// The log is moved into the database when it has so many pages: SQLite's default.
+constexpr int kLongLog = 1000;
+// Each commit while the log is being moved costs another round; after so many it is moved at one go.
+constexpr int kPatientRounds = 8;
+constexpr Nanoseconds kMoveRetryPeriod = kSecond;
 constexpr std::size_t kRowsBetweenLooks = 16;
 // The first four bytes of a log, but for the last bit (https://www.sqlite.org/fileformat.html, "WAL File Format").
 constexpr std::array<std::uint8_t, 4> kLogMagic = {0x37, 0x7f, 0x06, 0x82};
@@ -80,7 +86,9 @@ Result<bool> log_begins_well(int log) {
 }  // namespace
 
 struct Store::State {
-  explicit State(service::StateFiles files) : database(std::move(files)) {}
+  State(service::StateFiles files, std::unique_ptr<DiskFlush> flush)
+      : disk(flush ? std::move(flush) : std::unique_ptr<DiskFlush>(std::make_unique<BlockingDiskFlush>())),
+        database(std::move(files), *disk) {}
 
   using Queue = std::list<Step>;
 
@@ -92,23 +100,49 @@ struct Store::State {
   void drop(const std::string& key);
   void drop_below(const std::string& prefix);
   void supersede(const Step& step);
-  Result<void> write_pending(std::size_t most_rows, Nanoseconds budget);
-  Result<void> flush_disk(Nanoseconds now);
+  enum class Patience : std::uint8_t { kNone, kForTheDisk };
+  Result<void> write_pending(std::size_t most_rows, Nanoseconds budget, Patience patience);
+  Result<void> write_all();
+  Ticket await_flush();
+  void begin_flush(StateVfs::File file);
+  Result<void> settle(Nanoseconds now);
+  Result<void> begin_next(Nanoseconds now);
+  Result<void> move_log(Nanoseconds now);
+  void confirm(const Result<void>& stored);
+  StateVfs& files() { return database.vfs(); }
   std::uint64_t next_number(const std::string& subject) { return next_event[subject]++; }
 
+  std::unique_ptr<DiskFlush> disk;
   Database database;
   Queue queue;
   std::map<std::string, Queue::iterator> by_key;
   std::map<std::string, std::uint64_t> next_event;  ///< by subject
   std::uint32_t history_length = kHistoryLength;
   std::uint64_t dropped = 0;
+
+  struct Flushing {
+    StateVfs::File file;
+    std::uint64_t written;  ///< what of it will be on the disk
+  };
+  struct Awaiting {
+    Ticket ticket;
+    std::uint64_t written;  ///< of the log
+  };
+  std::optional<Flushing> flushing;
+  std::deque<Awaiting> awaiting;
+  std::vector<CommitOutcome> outcomes;
+  Ticket last_ticket = 0;
   Nanoseconds flushed_at = 0;
-  bool unflushed = false;
+  bool log_urgent = false;  ///< a commit waits for it
+  bool moving = false;      ///< the log into the database: nothing that can wait is written meanwhile
+  int rounds = 0;
+  Nanoseconds move_not_before = 0;
   bool importing = false;
   bool log_damaged = false;
 };
 
-Store::Store(service::StateFiles files) : state_(std::make_unique<State>(std::move(files))) {}
+Store::Store(service::StateFiles files, std::unique_ptr<DiskFlush> disk)
+    : state_(std::make_unique<State>(std::move(files), std::move(disk))) {}
 Store::Store(Store&&) noexcept = default;
 Store& Store::operator=(Store&&) noexcept = default;
 Store::~Store() = default;
@@ -125,12 +159,18 @@ std::uint64_t Store::dropped() const {
 bool Store::importing() const {
   return state_->importing;
 }
+int Store::readiness() const {
+  return state_->disk->readiness();
+}
+std::vector<CommitOutcome> Store::outcomes() {
+  return std::exchange(state_->outcomes, {});
+}
 
 // ---- opening
 
 Result<void> Store::State::check_files() {
-  const auto disk = sizes(database.files());
-  if (!disk) return disk.error();
+  const auto size = sizes(database.files());
+  if (!size) return size.error();
   const auto well = log_begins_well(database.files().log.get());
   if (!well) return well.error();
   if (!*well) {
@@ -138,11 +178,11 @@ Result<void> Store::State::check_files() {
     return Error{ErrorCode::kBroken, "the log of the state database (state/state.db-wal) is damaged"};
   }
   // What a power cut leaves half written is in the log.
-  if (disk->log == 0 && disk->database % kPageBytes != 0) {
+  if (size->log == 0 && size->database % kPageBytes != 0) {
     return Error{ErrorCode::kBroken, "the state database is damaged: state/state.db was cut off"};
   }
   // SQLite would throw the log away.
-  if (disk->database == 0 && disk->log != 0) {
+  if (size->database == 0 && size->log != 0) {
     return Error{ErrorCode::kBroken, "the state database is damaged: state/state.db is empty and its log is not"};
   }
   return {};
@@ -293,10 +333,10 @@ void Store::State::note(Step step) {
 
 // ---- writing
 
-Result<void> Store::commit(const Changes& changes) {
+Result<Ticket> Store::commit(const Changes& changes) {
   auto steps = state_->steps_of(changes);
   if (!steps) return steps.error();
-  Result<void> done = importing() ? Result<void>(busy()) : state_->database.begin(true);
+  Result<void> done = importing() ? Result<void>(busy()) : state_->database.begin();
   if (done) {
     for (const Step& step : *steps) {
       if (done) done = state_->apply(step);
@@ -310,8 +350,8 @@ Result<void> Store::commit(const Changes& changes) {
       state_->note(std::move(step));
     }
   }
-  if (done) state_->unflushed = false;
-  return done;
+  if (!done) return done.error();
+  return state_->await_flush();
 }
 
 Result<void> Store::later(const Changes& changes) {
@@ -321,53 +361,142 @@ Result<void> Store::later(const Changes& changes) {
   return {};
 }
 
-Result<void> Store::State::write_pending(std::size_t most_rows, Nanoseconds budget) {
+Result<void> Store::State::write_pending(std::size_t most_rows, Nanoseconds budget, Patience patience) {
   if (queue.empty()) return {};
   const Nanoseconds until = monotonic_now() + budget;
-  auto done = database.begin(false);
+  auto done = database.begin();
   if (!done) return done;
   auto next = queue.begin();
   for (std::size_t rows = 0; done && next != queue.end() && rows < most_rows; ++rows, ++next) {
     if (rows % kRowsBetweenLooks == 0 && rows != 0 && monotonic_now() > until) break;
     done = apply(*next);
   }
-  done = database.end(std::move(done));
+  // Once for each time that the log begins anew; a second wish in a row would be a third one next time.
+  const bool patient = patience == Patience::kForTheDisk && !log_urgent;
+  log_urgent = false;
+  done = database.end(std::move(done), patient);
+  if (!done && done.error().code == ErrorCode::kWouldBlock) {
+    log_urgent = true;
+    return {};
+  }
   if (!done) return done;
   for (auto written = queue.begin(); written != next; ++written) by_key.erase(written->key);
   queue.erase(queue.begin(), next);
-  unflushed = true;
   return {};
 }
 
-Result<void> Store::State::flush_disk(Nanoseconds now) {
-  if (!unflushed) return {};
-  flushed_at = now;
-  auto done = database.flush();
-  if (done) unflushed = false;
-  return done;
+Result<void> Store::State::write_all() {
+  while (!queue.empty()) {
+    if (auto done = write_pending(kMaximumPending, 10 * kSecond, Patience::kNone); !done) return done;
+  }
+  return {};
+}
+
+// ---- the disk
+
+Ticket Store::State::await_flush() {
+  awaiting.push_back({++last_ticket, files().written(StateVfs::File::kLog)});
+  return last_ticket;
+}
+
+void Store::State::begin_flush(StateVfs::File file) {
+  flushing = {file, files().written(file)};
+  disk->begin(files().fd_of(file));
+}
+
+// Those whose part of the log is on the disk, or, after a failure, should be.
+void Store::State::confirm(const Result<void>& stored) {
+  while (!awaiting.empty() && (!stored || files().is_flushed(StateVfs::File::kLog, awaiting.front().written))) {
+    outcomes.push_back({awaiting.front().ticket, stored});
+    awaiting.pop_front();
+  }
+}
+
+// Hears of the flush that is under way.
+Result<void> Store::State::settle(Nanoseconds now) {
+  // Asked in any case: its readiness may come after its outcome.
+  auto outcome = disk->outcome();
+  if (!outcome || !flushing) return {};
+  const Flushing done = *std::exchange(flushing, std::nullopt);
+  if (*outcome) {
+    files().flushed(done.file, done.written);
+  } else {
+    files().distrust(done.file);
+    moving = false;
+    move_not_before = now + kMoveRetryPeriod;
+    if (done.file == StateVfs::File::kLog) confirm(*outcome);
+  }
+  return *outcome;
+}
+
+Result<void> Store::State::begin_next(Nanoseconds now) {
+  confirm({});
+  const bool due = !awaiting.empty() || log_urgent || now - flushed_at >= kSyncPeriod;
+  if (due && !files().is_clean(StateVfs::File::kLog)) {
+    flushed_at = now;
+    begin_flush(StateVfs::File::kLog);
+    return {};
+  }
+  const bool is_long = database.log_pages() >= kLongLog && now >= move_not_before;
+  return !importing && (moving || is_long) ? move_log(now) : Result<void>();
+}
+
+// The log is flushed, its pages are copied, the database is flushed, and only then may the log begin anew. SQLite does
+// all that in one call; it is called again after each flush, and finds that all before it is done.
+Result<void> Store::State::move_log(Nanoseconds now) {
+  moving = true;
+  auto next = database.checkpoint(++rounds <= kPatientRounds);
+  if (next && *next) {
+    begin_flush(**next);
+    return {};
+  }
+  moving = false;
+  rounds = 0;
+  if (next) return {};
+  move_not_before = now + kMoveRetryPeriod;
+  return next.error();
 }
 
 Result<void> Store::flush(Nanoseconds now) {
-  if (importing()) return {};
-  if (auto done = state_->write_pending(kFlushRows, kFlushBudget); !done) return done;
-  if (now - state_->flushed_at < kSyncPeriod) return {};
-  return state_->flush_disk(now);
+  State& state = *state_;
+  auto done = state.settle(now);
+  // Goes round more than once only where a flush blocks and so is over as soon as it was begun.
+  for (bool written = false;;) {
+    const bool blocked = state.log_urgent && state.flushing;
+    if (!written && !importing() && !state.moving && !blocked) {
+      auto wrote = state.write_pending(kFlushRows, kFlushBudget, State::Patience::kForTheDisk);
+      written = !state.log_urgent;
+      if (done) done = std::move(wrote);
+    }
+    if (!done || state.flushing) return done;
+    done = state.begin_next(now);
+    if (!done || !state.flushing) return done;
+    done = state.settle(now);
+  }
 }
 
 Result<void> Store::flush_all() {
   if (importing()) return busy();
-  while (!state_->queue.empty()) {
-    if (auto done = state_->write_pending(kMaximumPending, 10 * kSecond); !done) return done;
-  }
-  return state_->flush_disk(monotonic_now());
+  State& state = *state_;
+  const auto wait = [&state] {
+    state.disk->wait();
+    return state.settle(monotonic_now());
+  };
+  (void)wait();
+  if (auto done = state.write_all(); !done) return done;
+  state.begin_flush(StateVfs::File::kLog);
+  auto done = wait();
+  state.confirm({});
+  return done;
 }
 
 // ---- import
 
 Result<void> Store::begin_import() {
   // What is noted from here on is newer than the import, and is written after it.
-  if (auto done = flush_all(); !done) return done;
-  if (auto begun = state_->database.begin(true); !begun) return begun;
+  if (importing()) return busy();
+  if (auto done = state_->write_all(); !done) return done;
+  if (auto begun = state_->database.begin(); !begun) return begun;
   state_->importing = true;
   return {};
 }
@@ -390,10 +519,11 @@ Result<void> Store::import(std::span<const AclEntry> entries) {
   return {};
 }
 
-Result<void> Store::finish_import() {
+Result<Ticket> Store::finish_import() {
   if (!importing()) return Error{ErrorCode::kInvalid, "no import was begun"};
   state_->importing = false;
-  return state_->database.end({});
+  if (auto done = state_->database.end({}); !done) return done.error();
+  return state_->await_flush();
 }
 
 void Store::cancel_import() {

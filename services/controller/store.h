@@ -15,6 +15,7 @@
 #include "base/reasons.h"
 #include "base/result.h"
 #include "services/common/state_files.h"
+#include "services/controller/disk_flush.h"
 
 /// The state database of the node: what must outlive the controller. Plain values; no type of SQLite and no type of a
 /// shared table. All times are milliseconds of the Unix epoch, 0: never (of an end: for ever).
@@ -154,9 +155,21 @@ struct Stored {
       0;  ///< rows with values outside their ranges, or beyond what can be kept; a warning was logged
 };
 
+/// Names what was committed; a later one has a larger number.
+using Ticket = std::uint64_t;
+
+/// Whether what was committed would survive a power cut.
+struct CommitOutcome {
+  Ticket ticket = 0;
+  Result<void> stored;
+};
+
 /// The database in `state/`, in SQLite. One process at a time, one thread. Makes no system call but pread64, pwrite64,
-/// fdatasync, ftruncate, fstat, clock_gettime, getrandom and those of malloc, and so works in a confined process. A
-/// caller who wants to survive a limit of file size ignores SIGXFSZ.
+/// fdatasync, ftruncate, fstat, clock_gettime, getrandom, those of malloc and those of its DiskFlush, and so works in a
+/// confined process. A caller who wants to survive a limit of file size ignores SIGXFSZ.
+///
+/// The disk may take seconds for a flush. With a DiskFlush that does not block, no function but those that say so waits
+/// for one: flush() begins it, and is to be called again when the DiskFlush is ready.
 ///
 /// Errors of every function: kInvalid: a value outside its range, nothing was done. kTooLarge: the disk is full.
 /// kSystem: another failure of the disk, `errno_value` says which. kBroken: the file is damaged. kWouldBlock: an import
@@ -165,7 +178,8 @@ struct Stored {
 class Store {
  public:
   /// Holds the files and does nothing yet.
-  explicit Store(service::StateFiles files);
+  /// Without a `disk` each flush blocks.
+  explicit Store(service::StateFiles files, std::unique_ptr<DiskFlush> disk = nullptr);
   Store(Store&&) noexcept;
   Store& operator=(Store&&) noexcept;
   Store(const Store&) = delete;
@@ -187,33 +201,42 @@ class Store {
   /// before any change.
   Result<Stored> load(std::int64_t now_ms);
 
-  /// Writes the changes, all or none, and returns when they would survive a power cut. Blocks for a flush of the disk:
-  /// milliseconds. Supersedes what later() has pending under the same keys. After any error but
-  /// kInvalid the changes are pending as if given to later(), so that they are stored as soon as that is possible.
-  Result<void> commit(const Changes& changes);
+  /// Writes the changes, all or none: from then on they survive the process. Their outcome, among outcomes() after some
+  /// flush(), says whether they would survive a power cut. Blocks for a flush when it is the first to write after the
+  /// log was begun anew. Supersedes what later() has pending under the same keys. After any error but kInvalid the
+  /// changes are pending as if given to later(), so that they are stored as soon as that is possible, and there is no
+  /// outcome.
+  Result<Ticket> commit(const Changes& changes);
+  /// What became of former commits, each once, in their order. After an error the changes are in the file, and the
+  /// flush of the disk is tried again.
+  std::vector<CommitOutcome> outcomes();
 
   /// Notes the changes for the next flush; of several under one key the last one wins. Never touches the disk. Beyond
   /// kMaximumPending the oldest are dropped, see dropped().
   Result<void> later(const Changes& changes);
 
-  /// Writes the oldest pending changes, for at most about kFlushBudget, in one transaction; flushes the disk once a
-  /// second at most, when there is something to flush. To be called from a timer every 100 ms: a change is then in the
-  /// file within 100 ms (it survives the process) and on the disk within one second (it survives a power cut). While
-  /// an import is under way nothing is written. After an error the changes are still pending.
+  /// Writes the oldest pending changes, for at most about kFlushBudget, in one transaction; flushes the disk at once
+  /// for what was committed, else once a second at most, when there is something to flush; and moves the log, when it
+  /// is long, into the database. To be called from a timer every 100 ms, after commit(), and when the disk is ready: a
+  /// change is then in the file within 100 ms (it survives the process) and on the disk within one second, if the disk
+  /// is fast enough (it survives a power cut). While an import is under way nothing is written. After an error the
+  /// changes are still pending.
   Result<void> flush(Nanoseconds now);
   /// Writes everything that is pending and flushes the disk, however long that takes. For a stop in order.
   Result<void> flush_all();
+  /// Readable when flush() should be called; -1: never.
+  int readiness() const;
   std::size_t pending() const;
   /// Changes that were dropped because the disk took none for too long.
   std::uint64_t dropped() const;
 
   /// Many entries of lists at once, all or none: begin_import(), import() as often as wanted with some hundreds of
-  /// entries each (a step takes milliseconds), and finish_import(), which returns when all would survive a power cut.
+  /// entries each (a step takes milliseconds), and finish_import(), which is a commit: outcomes() has its end.
   /// Entries sorted by their key are written several times as fast. While an import is under way, commit() is refused
   /// with kWouldBlock, and flush() waits. An error of import() or finish_import() ends the import; nothing of it stays.
   Result<void> begin_import();
   Result<void> import(std::span<const AclEntry> entries);
-  Result<void> finish_import();
+  Result<Ticket> finish_import();
   /// Ends the import as if it had never begun. Does nothing when none is under way.
   void cancel_import();
   bool importing() const;

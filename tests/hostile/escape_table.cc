@@ -267,6 +267,8 @@ List kernel(const Target& t) {
   const std::uint64_t more = t.data + offsetof(EscapeData, more);
   const std::uint64_t kind = t.data + offsetof(EscapeData, kind);
   return {
+      {"set up asynchronous I/O", SYS_io_setup, {1, scratch}},
+      {"ask for asynchronous I/O", SYS_io_submit, {0, 2, scratch}},
       {"set up io_uring", SYS_io_uring_setup, {4, scratch}},
       {"enter io_uring", SYS_io_uring_enter, {t.descriptor, 1, 0, 0, 0, 0}},
       {"register with io_uring", SYS_io_uring_register, {t.descriptor, 0, 0, 0}},
@@ -371,19 +373,19 @@ std::vector<std::string> passing_calls(Role role) {
     case Role::kKeyholder:
       return sorted(keyholder);
     case Role::kController:
-      return with(loop, {"pread64", "pwrite64", "fdatasync", "ftruncate", "accept4", "socketpair", "getsockopt",
-                         "newfstatat", "fcntl", "getrandom", "ioctl"});
+      return with(loop, {"io_submit", "io_getevents", "pread64", "pwrite64", "fdatasync", "ftruncate", "accept4",
+                         "socketpair", "getsockopt", "newfstatat", "fcntl", "getrandom", "ioctl"});
     case Role::kAcceptor:
       return with(loop, {"setsockopt", "accept4", "recvfrom", "ioctl"});
     case Role::kMaintainer:
       return with(loop, {"setsockopt", "socket", "connect", "bind", "getsockopt", "getsockname", "ioctl", "fcntl",
                          "sendto", "recvfrom", "writev", "gettimeofday"});
     case Role::kNursery:
-      return with(loop, {"ppoll",       "clone",          "wait4",         "waitid",       "kill",          "rt_sigreturn",
-                         "newfstatat",  "futex",          "pipe2",         "rt_sigaction", "ioctl",
-                         "close_range", "rt_sigprocmask", "fchmod",        "fcntl",        "memfd_create",
-                         "prctl",       "eventfd2",       "epoll_create1", "ftruncate",    "capset",
-                         "prlimit64",   "sendto",         "seccomp",       "recvfrom",     "shutdown"});
+      return with(loop, {"ppoll",          "clone",     "wait4",  "waitid",       "kill",   "rt_sigreturn",
+                         "newfstatat",     "futex",     "pipe2",  "rt_sigaction", "ioctl",  "close_range",
+                         "rt_sigprocmask", "fchmod",    "fcntl",  "memfd_create", "prctl",  "eventfd2",
+                         "epoll_create1",  "ftruncate", "capset", "prlimit64",    "sendto", "seccomp",
+                         "recvfrom",       "shutdown"});
     default:
       return {};
   }

@@ -103,8 +103,10 @@ class FileSizeLimit {
 /// Commits until one fails; how many did not.
 std::uint32_t fill_up(Store& store, Result<void>& failure) {
   for (std::uint32_t number = 0; number < 100'000; ++number) {
-    failure = store.commit({ban(number, std::string(200, 'x'))});
-    if (!failure) return number;
+    const auto ticket = store.commit({ban(number, std::string(200, 'x'))});
+    if (ticket) continue;
+    failure = ticket.error();
+    return number;
   }
   return 0;
 }

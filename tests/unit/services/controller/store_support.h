@@ -116,10 +116,12 @@ inline HistoryEntry happened(const std::variant<Point, PeerId>& of, std::int64_t
   return entry;
 }
 
-inline void expect_done(const Result<void>& done) {
-  EXPECT_TRUE(done) << done.error().text;
+template <typename T>
+void expect_done(const Result<T>& done) {
+  EXPECT_TRUE(done) << (done ? "" : done.error().text);
 }
-inline void expect_error(const Result<void>& done, ErrorCode code) {
+template <typename T>
+void expect_error(const Result<T>& done, ErrorCode code) {
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, code) << done.error().text;
 }

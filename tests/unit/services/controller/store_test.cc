@@ -154,7 +154,11 @@ TEST(StoreHistory, GoesWithItsPointAndBeginsAnewWithIt) {
     Store store = data.opened();
     ASSERT_TRUE(store.load(1));
     const auto change = [&](const Changes& changes) {
-      expect_done(commits ? store.commit(changes) : store.later(changes));
+      if (commits) {
+        expect_done(store.commit(changes));
+      } else {
+        expect_done(store.later(changes));
+      }
     };
     change({point, other, happened(point.point, 1), happened(point.point, 2), happened(other.point, 3)});
     change({RemovePoint{point.point}});
