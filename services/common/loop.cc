@@ -115,4 +115,34 @@ bool Timer::active() const {
   return state_ && uv_is_active(static_cast<const uv_handle_t*>(static_cast<const void*>(state_->handle))) != 0;
 }
 
+Idle::Idle(Loop& loop, std::function<void()> callback) : state_(std::make_unique<State>()) {
+  auto handle = std::make_unique<uv_idle_t>();
+  require(uv_idle_init(loop.get(), handle.get()), "cannot make an idle handle");
+  state_->handle = handle.release();
+  state_->handle->data = state_.get();
+  state_->callback = std::move(callback);
+}
+
+Idle::State::~State() {
+  if (handle == nullptr) return;
+  uv_idle_stop(handle);
+  handle->data = nullptr;
+  close_and_delete(handle);
+}
+
+void Idle::start() {
+  require(uv_idle_start(state_->handle,
+                        [](uv_idle_t* handle) {
+                          auto* state = static_cast<State*>(handle->data);
+                          if (state == nullptr) return;
+                          const auto callback = state->callback;
+                          callback();
+                        }),
+          "cannot start an idle handle");
+}
+
+void Idle::stop() {
+  if (state_) uv_idle_stop(state_->handle);
+}
+
 }  // namespace bulkhead::service

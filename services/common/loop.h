@@ -81,4 +81,28 @@ class Timer {
   std::unique_ptr<State> state_;
 };
 
+/// Work in small pieces: while it is started, the callback runs once in each turn of the loop, and everything else has
+/// its turn in between. The loop does not sleep meanwhile.
+class Idle {
+ public:
+  Idle() = default;
+  Idle(Loop& loop, std::function<void()> callback);
+  Idle(Idle&&) noexcept = default;
+  Idle& operator=(Idle&&) noexcept = default;
+
+  void start();
+  void stop();
+
+ private:
+  struct State {
+    uv_idle_t* handle = nullptr;
+    std::function<void()> callback;
+    State() = default;
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+    ~State();
+  };
+  std::unique_ptr<State> state_;
+};
+
 }  // namespace bulkhead::service

@@ -15,8 +15,7 @@
 namespace bulkhead::controller {
 namespace {
 
-// A piece of an import takes a few milliseconds. The next one waits for a millisecond: a timer without delay that is
-// set by its own callback runs again before anything else, the supervisor's questions among it.
+// A piece of an import takes a few milliseconds.
 constexpr std::size_t kImportRows = 2000;
 
 // Ends of bans that have an event each: those of a feed that end together must not push all others out.
@@ -182,10 +181,11 @@ void Controller::begin_import(std::uint64_t client, const schema::ControlImport&
   import_->file = std::move(file);
   import_->expected = request.entries;
   import_->entries.reserve(request.entries);
-  import_timer_.once(1);
+  import_turns_.start();
 }
 
 void Controller::import_failed(const std::string& text) {
+  import_turns_.stop();
   parts_.store->cancel_import();
   parts_.counters.set(shm::Counter::kImportUnderWay, 0);
   answer(import_->client, false, text + "; nothing was done");
@@ -194,7 +194,7 @@ void Controller::import_failed(const std::string& text) {
 
 // Reads, checks and stores a piece. False: the import is over, by a failure.
 bool Controller::read_import_rows() {
-  std::array<schema::ImportRow, kImportRows> rows;
+  std::vector<schema::ImportRow> rows(kImportRows);
   const std::size_t wanted = std::min(kImportRows, import_->expected - import_->entries.size());
   const ssize_t got = ::read(import_->file.get(), rows.data(), wanted * sizeof(schema::ImportRow));
   if (got < 0 && errno == EINTR) return true;
@@ -225,18 +225,16 @@ bool Controller::read_import_rows() {
 }
 
 void Controller::import_step() {
-  if (!import_ || import_->ticket != 0) return;
+  if (!import_) return;
   if (import_->entries.size() < import_->expected) {
     if (!read_import_rows()) return;
     if (import_->entries.size() == import_->expected) {
       tell_alive();
       const auto ticket = parts_.store->finish_import();
       if (!ticket) return import_failed(ticket.error().text);
-      // Goes on when it is on the disk.
       import_->ticket = *ticket;
-      return flush_store();
+      flush_store();
     }
-    import_timer_.once(1);
     return;
   }
   const std::int64_t at = wall_now_ms();
@@ -245,10 +243,14 @@ void Controller::import_step() {
     if (!acl_.add(import_->entries[import_->added], at)) ++left_out;
   }
   if (left_out > 0) log_debug(std::to_string(left_out) + " entries of an import were over already");
-  if (import_->added < import_->expected) {
-    import_timer_.once(1);
-    return;
-  }
+  if (import_->added < import_->expected) return;
+  import_turns_.stop();
+  finish_import();
+}
+
+// When all are in force and the disk has them, or failed.
+void Controller::finish_import() {
+  if (!import_ || import_->ticket != 0 || import_->added < import_->expected) return;
   const Import done = std::move(*import_);
   import_.reset();
   parts_.counters.set(shm::Counter::kImportUnderWay, 0);
@@ -263,7 +265,7 @@ void Controller::import_step() {
 void Controller::import_stored(const Result<void>& outcome) {
   import_->ticket = 0;
   import_->stored = outcome;
-  import_timer_.once(1);
+  finish_import();
 }
 
 }  // namespace bulkhead::controller

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/unix_socket.h"
 #include "services/controller/controller.h"
@@ -12,6 +13,7 @@ namespace bulkhead::controller {
 namespace {
 
 constexpr std::size_t kMaximumApplications = 16;
+constexpr TokenRate kApplicationEventsRate{.per_second = 1, .burst = 100};
 
 // An eventfd, and no other kind of descriptor, takes eight zero bytes: it adds nothing to its counter.
 bool is_wakeup(int fd) {
@@ -115,9 +117,18 @@ void Controller::attached(std::uint64_t id, schema::Descriptors& segments) {
     drop_application(id);
     return;
   }
-  event(shm::EventKind::kApplicationAttached, Reason::kNone, std::nullopt, std::nullopt, 1, 0, application.pid);
+  application_event(shm::EventKind::kApplicationAttached, application.pid);
   tell_workers();
   offer_links(application);
+}
+
+// A script that sends by a process for each message must not push all other events out: the next one that is told
+// counts those that were not.
+void Controller::application_event(shm::EventKind kind, std::uint32_t pid) {
+  std::uint32_t& untold = untold_application_events_[kind];
+  ++untold;
+  if (!application_events_told_.take(kApplicationEventsRate, monotonic_now())) return;
+  event(kind, Reason::kNone, std::nullopt, std::nullopt, std::exchange(untold, 0), 0, pid);
 }
 
 void Controller::drop_application(std::uint64_t id) {
@@ -130,7 +141,7 @@ void Controller::drop_application(std::uint64_t id) {
   applications_.erase(found);
   if (was_held) tell_supervisor(schema::ReleaseApplication{id});
   if (was_attached) {
-    event(shm::EventKind::kApplicationDetached, Reason::kNone, std::nullopt, std::nullopt, 1, 0, pid);
+    application_event(shm::EventKind::kApplicationDetached, pid);
     tell_workers();
   }
 }

@@ -78,7 +78,7 @@ Controller::Controller(ControllerParts parts)
   merge_timer_ = service::Timer(loop_, [this] {
     if (acl_.tend(wall_now_ms())) merge_timer_.once(kMergeMs);
   });
-  import_timer_ = service::Timer(loop_, [this] { import_step(); });
+  import_turns_ = service::Idle(loop_, [this] { import_step(); });
   pool_.keep_history(&parts_.history);
   recovering_ = parts_.boot.recovering;
   if (recovering_) pool_.recover();

@@ -178,6 +178,7 @@ class Controller : private PoolJournal {
   void attach(Application& application, const schema::Attach& request);
   void attached(std::uint64_t id, schema::Descriptors& segments);
   void drop_application(std::uint64_t id);
+  void application_event(shm::EventKind kind, std::uint32_t pid);
   void tell_workers();
   void offer_links(Application& application);
   void link_came(Connection& connection, const schema::Descriptors& descriptors);
@@ -210,6 +211,7 @@ class Controller : private PoolJournal {
   bool read_import_rows();
   void import_failed(const std::string& text);
   void import_stored(const Result<void>& outcome);
+  void finish_import();
 
   // what is stored (state.cc)
   void finish_former_import();
@@ -265,11 +267,13 @@ class Controller : private PoolJournal {
   service::Timer stop_timer_;
   service::Timer state_timer_;
   service::Timer merge_timer_;
-  service::Timer import_timer_;
+  service::Idle import_turns_;
   std::optional<Import> import_;
   std::map<Ticket, Unconfirmed> unconfirmed_;
   service::Poll store_poll_;
   TokenBucket ended_bans_told_;
+  TokenBucket application_events_told_;
+  std::map<shm::EventKind, std::uint32_t> untold_application_events_;
   Nanoseconds store_complained_at_ = 0;
   Nanoseconds anchors_noted_at_ = 0;
   std::vector<Point> anchors_;                            ///< as they were stored last

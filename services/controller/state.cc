@@ -233,6 +233,7 @@ void Controller::tend_state() {
 
 void Controller::flush_store() {
   const Nanoseconds at = monotonic_now();
+  parts_.store->leave_log(import_.has_value());
   const auto flushed = parts_.store->flush(at);
   tell_outcomes();
   if (flushed && parts_.store->pending() == 0 && parts_.counters.get(shm::Counter::kChangesUnstored) != 0)

@@ -134,7 +134,8 @@ struct Store::State {
   Ticket last_ticket = 0;
   Nanoseconds flushed_at = 0;
   bool log_urgent = false;  ///< a commit waits for it
-  bool moving = false;      ///< the log into the database: nothing that can wait is written meanwhile
+  bool may_move = true;
+  bool moving = false;  ///< the log into the database: nothing that can wait is written meanwhile
   int rounds = 0;
   Nanoseconds move_not_before = 0;
   bool importing = false;
@@ -158,6 +159,9 @@ std::uint64_t Store::dropped() const {
 }
 bool Store::importing() const {
   return state_->importing;
+}
+void Store::leave_log(bool leave) {
+  state_->may_move = !leave;
 }
 int Store::readiness() const {
   return state_->disk->readiness();
@@ -438,7 +442,9 @@ Result<void> Store::State::begin_next(Nanoseconds now) {
     return {};
   }
   const bool is_long = database.log_pages() >= kLongLog && now >= move_not_before;
-  return !importing && (moving || is_long) ? move_log(now) : Result<void>();
+  // Whoever waits for an outcome hears it first: a very long log takes some tenths of a second.
+  const bool may = !importing && may_move && outcomes.empty();
+  return may && (moving || is_long) ? move_log(now) : Result<void>();
 }
 
 // The log is flushed, its pages are copied, the database is flushed, and only then may the log begin anew. SQLite does

@@ -207,7 +207,7 @@ class Store {
   /// changes are pending as if given to later(), so that they are stored as soon as that is possible, and there is no
   /// outcome.
   Result<Ticket> commit(const Changes& changes);
-  /// What became of former commits, each once, in their order. After an error the changes are in the file, and the
+  /// What became of former commits, each once, in their order; to be asked for after each flush(). After an error the changes are in the file, and the
   /// flush of the disk is tried again.
   std::vector<CommitOutcome> outcomes();
 
@@ -240,6 +240,8 @@ class Store {
   /// Ends the import as if it had never begun. Does nothing when none is under way.
   void cancel_import();
   bool importing() const;
+  /// While left, a log is not moved into the database, however long it becomes: for who has better things to do.
+  void leave_log(bool leave);
 
   static constexpr std::size_t kMaximumPending = 262'144;
   static constexpr Nanoseconds kFlushBudget = 4 * kMillisecond;

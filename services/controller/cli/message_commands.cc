@@ -149,9 +149,9 @@ bool has_link(const client::Application& application, const PeerId& peer) {
                      [&](const auto& connection) { return connection.peer_id == peer; });
 }
 
-/// Waits until the links of these peers have arrived, which takes a moment after attaching. Those that are disconnected
-/// meanwhile are left out. False: the node has gone.
-bool wait_for_links(client::Application& application, std::set<PeerId> peers, Clock::time_point until) {
+/// Waits until the links of these peers have arrived, which takes a moment after attaching, and takes out of `peers`
+/// whose link has, and who was disconnected meanwhile. False: the node has gone.
+bool wait_for_links(client::Application& application, std::set<PeerId>& peers, Clock::time_point until) {
   for (;;) {
     while (const auto event = application.next()) {
       if (std::holds_alternative<client::Detached>(*event)) return false;
@@ -161,6 +161,13 @@ bool wait_for_links(client::Application& application, std::set<PeerId> peers, Cl
     if (peers.empty() || Clock::now() >= until || g_interrupted != 0) return true;
     application.wait(std::min(kSlice, left_until(until)));
   }
+}
+
+Error no_link(const PeerId& peer) {
+  return failure(
+      "the worker of the connection with " + wire::peer_id_text(peer) +
+      " gave no link within 10 s; the message was not sent. The node ends a worker that hangs within minutes, "
+      "`kick peer` at once");
 }
 
 Error send_error(const Error& error, const PeerId& peer) {
@@ -220,8 +227,10 @@ int run_send(const Arguments& arguments) {
   auto application = attach(arguments, false);
   if (!application) return fail(application.error());
   const auto until = Clock::now() + kQueueWait;
-  if (!wait_for_links(**application, {arguments.peer}, until))
+  std::set<PeerId> without_link = {arguments.peer};
+  if (!wait_for_links(**application, without_link, until))
     return fail(failure("the node has ended; the message was not sent"));
+  if (!without_link.empty()) return fail(no_link(arguments.peer));
   const auto sent = (*application)->send(arguments.peer, arguments.tag, *body, left_until(until));
   if (!sent) return fail(send_error(sent.error(), arguments.peer));
   const std::string peer = wire::peer_id_text(arguments.peer);
@@ -233,7 +242,7 @@ int run_send(const Arguments& arguments) {
 int run_broadcast(const Arguments& arguments) {
   const auto body = body_of(arguments);
   if (!body) return fail(body.error());
-  const auto peers = running_peers(arguments.data_dir);
+  auto peers = running_peers(arguments.data_dir);
   if (!peers) return fail(peers.error());
   auto application = attach(arguments, false);
   if (!application) return fail(application.error());
@@ -248,6 +257,7 @@ int run_broadcast(const Arguments& arguments) {
     if (!sent && sent.error().code == ErrorCode::kNotFound) continue;
     (sent ? reached : missed).push_back(wire::peer_id_text(connection.peer_id));
   }
+  for (const PeerId& peer : *peers) missed.push_back(wire::peer_id_text(peer));
   const std::size_t count = reached.size();
   const std::string failed = std::to_string(missed.size());
   const bool all = missed.empty();
@@ -255,7 +265,9 @@ int run_broadcast(const Arguments& arguments) {
                        : "queued " + std::to_string(body->size()) + " bytes for " + std::to_string(count) +
                              (count == 1 ? " peer\n" : " peers\n"));
   return all ? kDone
-             : fail(failure(failed + " connections did not take the message: their queues stayed full for 10 s"));
+             : fail(failure(failed +
+                            " connections did not take the message within 10 s: their queues stayed full, or their "
+                            "workers hang"));
 }
 
 }  // namespace bulkhead::cli
