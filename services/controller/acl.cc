@@ -216,8 +216,11 @@ Acl::Outcome Acl::clear(std::int64_t now_ms) {
 }
 
 Acl::Outcome Acl::clear_greylist(std::int64_t now_ms) {
-  const std::size_t grey = lists_.clear(AclList::kGrey, now_ms);
-  return {true, plural(grey, "greylisting", "greylistings") + " lifted", {ClearList{StoredList::kGrey}}};
+  const Cleared cleared{.greylistings = lists_.clear(AclList::kGrey, now_ms)};
+  return {true,
+          plural(cleared.greylistings, "greylisting", "greylistings") + " lifted",
+          {ClearList{StoredList::kGrey}},
+          cleared};
 }
 
 // ---- the layer's own

@@ -83,7 +83,10 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
           static_cast<std::uint32_t>(outcome.cleared.bans), static_cast<std::uint32_t>(outcome.cleared.greylistings));
     complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearGreylist>(request)) {
-    complete(client, acl_.clear_greylist(at));
+    auto outcome = acl_.clear_greylist(at);
+    event(shm::EventKind::kGreylistCleared, Reason::kNone, std::nullopt, std::nullopt, 1,
+          static_cast<std::uint32_t>(outcome.cleared.greylistings));
+    complete(client, std::move(outcome));
   } else if (const auto* import = std::get_if<schema::ControlImport>(&request)) {
     begin_import(client, *import, std::move(descriptors.at(0)));
   }
@@ -240,23 +243,24 @@ void Controller::import_step() {
     return;
   }
   const std::int64_t at = wall_now_ms();
-  std::size_t left_out = 0;
-  for (std::size_t i = 0; i < kImportRows && import_->added < import_->expected; ++i, ++import_->added) {
-    if (!acl_.add(import_->entries[import_->added], at)) ++left_out;
+  for (std::size_t i = 0; i < kImportRows && import_->looked_at < import_->expected; ++i, ++import_->looked_at) {
+    if (acl_.add(import_->entries[import_->looked_at], at)) ++import_->added;
   }
-  if (left_out > 0) log_debug(std::to_string(left_out) + " entries of an import were over already");
-  if (import_->added < import_->expected) {
+  if (import_->looked_at < import_->expected) {
     import_timer_.once(1);
     return;
   }
   const Import done = std::move(*import_);
   import_.reset();
   parts_.counters.set(shm::Counter::kImportUnderWay, 0);
+  if (done.added < done.expected)
+    log_debug(std::to_string(done.expected - done.added) + " entries of an import were over already");
+  event(shm::EventKind::kAclsImported, Reason::kNone, std::nullopt, std::nullopt,
+        static_cast<std::uint32_t>(done.added));
   lists_changed();
   close_banned();
-  stored(
-      {done.client, true, std::to_string(done.expected) + (done.expected == 1 ? " entry" : " entries") + " imported"},
-      done.stored);
+  stored({done.client, true, std::to_string(done.added) + (done.added == 1 ? " entry" : " entries") + " imported"},
+         done.stored);
 }
 
 // It is in the database, whatever the disk says, and so it comes into force.

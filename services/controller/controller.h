@@ -115,7 +115,8 @@ class Controller : private PoolJournal {
     UniqueFd file;
     std::vector<shm::ListEntry> entries;
     std::size_t expected = 0;
-    std::size_t added = 0;
+    std::size_t looked_at = 0;
+    std::size_t added = 0;  ///< of those that were looked at; the others were over meanwhile
     Ticket ticket = 0;  ///< of its commit, while that waits for the disk
     Result<void> stored;
   };

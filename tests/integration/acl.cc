@@ -224,6 +224,10 @@ TEST_F(Lists, GarbageGreylistsItsSenderUntilTheGreylistIsCleared) {
   EXPECT_GE(why["counts"].size(), 2U) << "refused and greylisted\n" << why;
 
   EXPECT_EQ(done({"greylist", "clear"}), "2 greylistings lifted\n");
+  const Json cleared = node_->json_lines({"events"}).back();
+  EXPECT_EQ(cleared["event"], "greylist_cleared") << cleared;
+  EXPECT_EQ(cleared["greylistings"], 2) << cleared;
+  EXPECT_EQ(node_->json({"why", much})["events"][0]["event"], "greylist_cleared") << node_->json({"why", much});
 
   Peer peer = node_->make_peer();
   ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, much));
@@ -326,6 +330,9 @@ TEST_F(Lists, AreImportedAndExported) {
   for (int i = 0; i < 3000; ++i) text += "10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250) + "\n";
 
   EXPECT_EQ(done({"acl", "import", "-"}, text), "3003 entries imported\n");
+  const Json imported = node_->json_lines({"events"}).back();
+  EXPECT_EQ(imported["event"], "acls_imported") << imported;
+  EXPECT_EQ(imported["entries"], 3003) << imported;
 
   EXPECT_EQ(entry("blacklist", "192.0.2.0/24").value("until", ""), "2199-01-01T00:00:00.000Z");
   EXPECT_EQ(entry("blacklist", "192.0.2.0/24").value("reason", ""), "abuse");

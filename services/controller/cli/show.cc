@@ -163,8 +163,12 @@ std::string event_text(const ShownJson& json) {
   column(106);
   line += json["reason"].get<std::string>();
   if (json.contains("syscall")) line += " (" + json["syscall"].get<std::string>() + ")";
-  if (json.contains("bans")) {
-    line += " (bans: " + text_of(json["bans"]) + ", greylistings: " + text_of(json["greylistings"]) + ")";
+  std::string numbers;
+  for (const char* name : {"bans", "greylistings", "entries"}) {
+    if (json.contains(name)) numbers += (numbers.empty() ? "" : ", ") + std::string(name) + ": " + text_of(json[name]);
+  }
+  if (!numbers.empty()) {
+    line += " (" + numbers + ")";
   } else if (json["count"] > 1) {
     line += " (" + text_of(json["count"]) + " times)";
   }

@@ -342,6 +342,10 @@ ShownJson event_json(const shm::EventRow& event) {
   } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kAclsCleared)) {
     json["bans"] = event.count;
     json["greylistings"] = event.detail;
+  } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kGreylistCleared)) {
+    json["greylistings"] = event.detail;
+  } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kAclsImported)) {
+    json["entries"] = event.count;
   } else if (const auto prefix = event_prefix(event)) {
     json["prefix"] = to_text(*prefix);
   } else if (event.detail != 0) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/address.h"
 #include "services/controller/cli/acl_view.h"
@@ -68,6 +69,59 @@ ShownJson points_of(const NodeTables& tables, const AclSubject& subject, std::ui
   });
 }
 
+/// Follows in which lists a subject stands, as far as events tell.
+class Listings {
+ public:
+  /// Of an event about the subject.
+  void note(const shm::EventRow& event) {
+    if (is(event, EventKind::kGreylisted)) greylisted_ = true;
+    if (is(event, EventKind::kBanned)) banned_ = true;
+    const bool lifted = is(event, EventKind::kUnbanned) || is(event, EventKind::kTrusted);
+    if (lifted) banned_ = false;
+    // A ban that ends by itself leaves a greylisting alone.
+    if (is(event, EventKind::kBanned) || (lifted && event.reason != static_cast<std::uint32_t>(Reason::kExpired)))
+      greylisted_ = false;
+  }
+
+  /// Of an event that names nobody: whether it emptied a list in which the subject stood.
+  bool end_with(const shm::EventRow& event) {
+    const bool all = is(event, EventKind::kAclsCleared);
+    if (!all && !is(event, EventKind::kGreylistCleared)) return false;
+    const bool lifted = std::exchange(greylisted_, false);
+    return (all && std::exchange(banned_, false)) || lifted;
+  }
+
+ private:
+  using EventKind = shm::EventKind;
+  static bool is(const shm::EventRow& event, EventKind kind) { return event.kind == static_cast<std::uint32_t>(kind); }
+
+  bool banned_ = false;
+  bool greylisted_ = false;
+};
+
+struct Concerning {
+  shm::EventRow event;
+  std::uint64_t times;
+};
+
+/// In their order.
+std::vector<Concerning> events_of(const shm::EventsTable& events, const AclSubject& subject) {
+  std::vector<Concerning> found;
+  Listings listings;
+  const std::uint64_t last = events.newest();
+  for (std::uint64_t number = last > shm::kEventRows ? last - shm::kEventRows + 1 : 1; number <= last; ++number) {
+    const auto event = events.read(number);
+    if (!event) continue;
+    if (is_about(*event, subject)) {
+      listings.note(*event);
+      found.push_back({*event, event->count});
+    } else if (listings.end_with(*event)) {
+      found.push_back({*event, 1});
+    }
+  }
+  return found;
+}
+
 /// How often each kind of event came with each reason, and the newest ones.
 void add_events(ShownJson& json, const shm::EventsTable& events, const AclSubject& subject) {
   struct Count {
@@ -76,15 +130,12 @@ void add_events(ShownJson& json, const shm::EventsTable& events, const AclSubjec
   };
   std::map<std::pair<std::string, std::string>, Count> counts;
   ShownJson newest = ShownJson::array();
-  const std::uint64_t last = events.newest();
-  const std::uint64_t first = last > shm::kEventRows ? last - shm::kEventRows + 1 : 1;
-  for (std::uint64_t number = last; number >= first; --number) {
-    const auto event = events.read(number);
-    if (!event || !is_about(*event, subject)) continue;
-    ShownJson shown = event_json(*event);
+  const auto found = events_of(events, subject);
+  for (auto one = found.rbegin(); one != found.rend(); ++one) {
+    ShownJson shown = event_json(one->event);
     Count& count = counts[{shown["event"].get<std::string>(), shown["reason"].get<std::string>()}];
-    count.count += event->count;
-    count.last_ms = std::max(count.last_ms, event->time_ms);
+    count.count += one->times;
+    count.last_ms = std::max(count.last_ms, one->event.time_ms);
     if (newest.size() < kWhyEvents) newest.push_back(std::move(shown));
   }
   ShownJson list = ShownJson::array();

@@ -453,6 +453,60 @@ TEST_F(ViewsTest, AnEventOfClearedListsSaysHowManyEntriesWent) {
   EXPECT_FALSE(json.contains("detail"));
 }
 
+TEST_F(ViewsTest, AnEventOfAClearedGreylistAndOneOfAnImportSayHowManyEntries) {
+  shm::EventRow event{};
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kGreylistCleared);
+  event.count = 1;
+  event.detail = 3;
+  ShownJson json = event_json(event);
+  EXPECT_EQ(json["event"], "greylist_cleared");
+  EXPECT_EQ(json["greylistings"], 3);
+  EXPECT_NE(event_text(json).find("(greylistings: 3)"), std::string::npos) << event_text(json);
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kAclsImported);
+  event.count = 4;
+  event.detail = 0;
+  json = event_json(event);
+  EXPECT_EQ(json["event"], "acls_imported");
+  EXPECT_EQ(json["entries"], 4);
+  EXPECT_NE(event_text(json).find("(entries: 4)"), std::string::npos) << event_text(json);
+}
+
+TEST_F(ViewsTest, WhyTellsOfListsThatWereEmptiedWhileAnAddressStoodInThem) {
+  const auto happened = [&](shm::EventKind kind, Reason reason, const char* where) {
+    shm::EventRow event{};
+    event.kind = static_cast<std::uint32_t>(kind);
+    event.reason = static_cast<std::uint32_t>(reason);
+    event.count = where != nullptr ? 1 : 7;
+    event.has_address = where != nullptr ? 1 : 0;
+    if (where != nullptr) event.address = address(where);
+    events_.append(event);
+  };
+  using shm::EventKind;
+  happened(EventKind::kGreylistCleared, Reason::kNone, nullptr);
+  happened(EventKind::kGreylisted, Reason::kBadLength, "10.0.0.9");
+  happened(EventKind::kGreylisted, Reason::kBadLength, "10.0.0.8");
+  happened(EventKind::kGreylistCleared, Reason::kNone, nullptr);
+  happened(EventKind::kAclsCleared, Reason::kNone, nullptr);
+  happened(EventKind::kBanned, Reason::kBanned, "10.0.0.9");
+  happened(EventKind::kGreylistCleared, Reason::kNone, nullptr);
+  happened(EventKind::kAclsCleared, Reason::kNone, nullptr);
+  happened(EventKind::kBanned, Reason::kBanned, "10.0.0.9");
+  happened(EventKind::kUnbanned, Reason::kNone, "10.0.0.9");
+  happened(EventKind::kAclsCleared, Reason::kNone, nullptr);
+  schema::AclSubject subject;
+  subject.prefix = *parse_prefix("10.0.0.9");
+
+  const Json why = why_json(tables_, subject, 0);
+
+  std::vector<std::uint64_t> numbers;
+  for (const Json& event : why["events"]) numbers.push_back(event["number"]);
+  EXPECT_EQ(numbers, (std::vector<std::uint64_t>{10, 9, 8, 6, 4, 2})) << why["events"];
+  for (const Json& count : why["counts"]) {
+    if (count["event"] != "acls_cleared") continue;
+    EXPECT_EQ(count["count"], 1) << "once, however many entries went";
+  }
+}
+
 TEST_F(ViewsTest, WhyGathersWhatTheTablesHaveAboutAnAddress) {
   auto writer = *shm::ListsWriter::map(descriptors_[5].get(), {.grey = 8});
   const std::int64_t now = wall_now_ms();

@@ -123,7 +123,9 @@ TEST_F(Lists, GreylistLoopbackSinglyAndIpv6ByItsPrefix) {
 TEST_F(Lists, ClearTheGreylistAndLeaveABanAlone) {
   acl_.ban(subject("10.1.2.3"), 0, "", now_);
   acl_.greylist(address("10.1.2.4"), Reason::kBadLength, shm::SetBy::kLayer, now_);
-  EXPECT_EQ(acl_.clear_greylist(now_).text, "1 greylisting lifted");
+  const auto outcome = acl_.clear_greylist(now_);
+  EXPECT_EQ(outcome.text, "1 greylisting lifted");
+  EXPECT_EQ(outcome.cleared.greylistings, 1U);
   EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
   EXPECT_EQ(acl_.of(address("10.1.2.4")), Standing::kNone);
 }
