@@ -386,6 +386,24 @@ TEST_F(Lists, RefuseAnImportThatTrustsWhatIsBanned) {
             std::string::npos)
       << exported;
   EXPECT_EQ(done({"acl", "import", "-"}, exported), "3 entries imported\n");
+
+  const Json listed = node_->json({"acl", "export"});
+  acl = node_->json({"acl"});
+  ASSERT_EQ(listed.size(), 4U) << listed;
+  for (Json entry : listed) {
+    const Json list = entry["list"];
+    EXPECT_EQ(entry.value("without_effect_under", ""), list == "whitelist" ? "198.51.100.0/24" : "") << entry;
+    entry.erase("list");
+    entry.erase("without_effect_under");
+    const Json& of_acl = acl[list.get<std::string>()];
+    EXPECT_NE(std::find(of_acl.begin(), of_acl.end(), entry), of_acl.end()) << entry << " is not in " << of_acl;
+  }
+  const std::string file = node_->data_dir() + "/exported.json";
+  EXPECT_EQ(done({"acl", "export", "--json", file}), "");
+  EXPECT_EQ(Json::parse(read_file(file)), listed);
+  done({"clear", "acls"});
+  done({"untrust", "address", "198.51.100.7"});
+  EXPECT_EQ(node_->json({"acl", "export"}), Json::array());
 }
 
 TEST_F(Lists, SayThatThereIsNothingInThem) {

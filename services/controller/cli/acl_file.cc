@@ -367,4 +367,10 @@ std::string export_line(const shm::ListEntry& entry, const std::optional<shm::Li
   return line + "\n";
 }
 
+ShownJson export_json(const shm::ListEntry& entry, const std::optional<shm::ListEntry>& ban) {
+  ShownJson json = listed_json(entry);
+  if (ban) json["without_effect_under"] = target_text(*ban);
+  return json;
+}
+
 }  // namespace bulkhead::cli

@@ -62,6 +62,12 @@ ShownJson entry_json(const ListEntry& entry) {
   return json;
 }
 
+ShownJson listed_json(const ListEntry& entry) {
+  ShownJson json = {{"list", list_title(entry.list)}};
+  json.update(entry_json(entry));
+  return json;
+}
+
 std::string entry_line(const ListEntry& entry) {
   std::string line;
   const auto column = [&](const std::string& text, std::size_t width) {

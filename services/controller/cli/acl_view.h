@@ -18,6 +18,8 @@ std::string why_text(const shm::ListEntry& entry);
 
 /// {"prefix" or "peer_id", "since", "until", "reason", "by"}.
 ShownJson entry_json(const shm::ListEntry& entry);
+/// The same with "list" before it.
+ShownJson listed_json(const shm::ListEntry& entry);
 /// "blacklist  10.0.0.0/8  since ...  until ...  operator  port scans" in columns, with its line end.
 std::string entry_line(const shm::ListEntry& entry);
 /// What decides on an address or peer, of all entries that match, the deciding one first:

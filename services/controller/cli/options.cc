@@ -298,6 +298,9 @@ class Tree {
     auto& export_ = leaf(acl, Command::kAclExport, "export", "Write bans and trust as 'acl import' reads them",
                          "bulkhead acl export | ssh other bulkhead acl import -");
     export_.add_option("FILE", raw_.file, "The file, replaced if it is there (default: standard output)");
+    export_.footer(
+        "Example:\n  bulkhead acl export | ssh other bulkhead acl import -\n\nWith --json a list of the entries, to be "
+        "read by programs and not by 'acl import'.");
     entries_.push_back(Entry{&acl, Command::kAcl});
 
     CLI::App& greylist =

@@ -274,11 +274,7 @@ ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uin
   json.update(
       banned_json(is_refused(matches.own) || !is_refused(matches.of_address) ? matches.own : matches.of_address));
   json["entries"] = ShownJson::array();
-  for (const auto& entry : matches.all()) {
-    ShownJson shown = {{"list", list_title(entry.list)}};
-    shown.update(entry_json(entry));
-    json["entries"].push_back(std::move(shown));
-  }
+  for (const auto& entry : matches.all()) json["entries"].push_back(listed_json(entry));
   json["connections"] = connections_of(tables, subject, port);
   json["points"] = points_of(tables, subject, port);
   json["peers"] = peers_of(tables, subject);
