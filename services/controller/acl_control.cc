@@ -95,18 +95,22 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
 // The change is in force; the answer says whether it will be after a power cut as well, and so waits for the disk.
 void Controller::complete(std::uint64_t client, Acl::Outcome outcome) {
   lists_changed();
-  if (outcome.changes.empty()) return answer(client, outcome.ok, outcome.text);
+  schema::ControlAnswer said{.ok = outcome.ok,
+                             .text = std::move(outcome.text),
+                             .bans = static_cast<std::uint32_t>(outcome.cleared.bans),
+                             .greylistings = static_cast<std::uint32_t>(outcome.cleared.greylistings)};
+  if (outcome.changes.empty()) return answer(client, std::move(said));
   const auto ticket = parts_.store->commit(outcome.changes);
-  if (!ticket) return stored({client, outcome.ok, std::move(outcome.text)}, ticket.error());
-  unconfirmed_.emplace(*ticket, Unconfirmed{client, outcome.ok, std::move(outcome.text)});
+  if (!ticket) return stored({client, std::move(said)}, ticket.error());
+  unconfirmed_.emplace(*ticket, Unconfirmed{client, std::move(said)});
   flush_store();
 }
 
-void Controller::stored(const Unconfirmed& change, const Result<void>& outcome) {
-  if (outcome) return answer(change.client, change.ok, change.text);
+void Controller::stored(Unconfirmed change, const Result<void>& outcome) {
+  if (outcome) return answer(change.client, std::move(change.answer));
   log_error(outcome.error().text);
   parts_.counters.set(shm::Counter::kChangesUnstored, 1);
-  answer(change.client, false, change.text + ", from now on, but not stored: " + outcome.error().text);
+  answer(change.client, false, change.answer.text + ", from now on, but not stored: " + outcome.error().text);
 }
 
 void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject) {
@@ -259,7 +263,10 @@ void Controller::import_step() {
         static_cast<std::uint32_t>(done.added));
   lists_changed();
   close_banned();
-  stored({done.client, true, std::to_string(done.added) + (done.added == 1 ? " entry" : " entries") + " imported"},
+  stored({done.client,
+          {.ok = true,
+           .text = std::to_string(done.added) + (done.added == 1 ? " entry" : " entries") + " imported",
+           .entries = static_cast<std::uint32_t>(done.added)}},
          done.stored);
 }
 

@@ -117,14 +117,13 @@ class Controller : private PoolJournal {
     std::size_t expected = 0;
     std::size_t looked_at = 0;
     std::size_t added = 0;  ///< of those that were looked at; the others were over meanwhile
-    Ticket ticket = 0;  ///< of its commit, while that waits for the disk
+    Ticket ticket = 0;      ///< of its commit, while that waits for the disk
     Result<void> stored;
   };
   /// A change of the lists that is in force and waits for the disk.
   struct Unconfirmed {
     std::uint64_t client = 0;
-    bool ok = false;
-    std::string text;  ///< the answer, if it is stored
+    schema::ControlAnswer answer;  ///< if it is stored
   };
 
   // channels of services
@@ -192,6 +191,7 @@ class Controller : private PoolJournal {
   void on_control_listener();
   void on_client(std::uint64_t id);
   void answer(std::uint64_t client, bool ok, const std::string& text);
+  void answer(std::uint64_t client, schema::ControlAnswer&& answer);
   void dial_over(std::uint64_t dial_id, Reason reason);
   void on_connect(Client& client, std::uint64_t id, const schema::ControlConnect& request);
   void on_kick(std::uint64_t id, const schema::ControlKick& request);
@@ -199,7 +199,7 @@ class Controller : private PoolJournal {
   // lists (acl_control.cc)
   void on_acl_request(std::uint64_t client, const schema::ControlRequest& request, schema::Descriptors& descriptors);
   void complete(std::uint64_t client, Acl::Outcome outcome);
-  void stored(const Unconfirmed& change, const Result<void>& outcome);
+  void stored(Unconfirmed change, const Result<void>& outcome);
   void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject);
   void tell_ended_bans();
   void lists_changed();

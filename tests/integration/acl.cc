@@ -350,6 +350,28 @@ TEST_F(Lists, AreImportedAndExported) {
   EXPECT_EQ(read_file(file), exported);
 }
 
+TEST_F(Lists, TellNumbersToPrograms) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  const auto answer = [&](std::vector<std::string> words, const std::string& input = "") {
+    words.push_back("--json");
+    return Json::parse(done(words, input));
+  };
+  EXPECT_EQ(answer({"acl", "import", "-"},
+                   "10.0.0.0/8\n10.0.0.0/8 again\n10.1.0.0/16 until=2001-01-01T00:00:00Z\n192.0.2.7 " +
+                       std::string(60, 'x') + "\n"),
+            Json({{"ok", true},
+                  {"text", "2 entries imported"},
+                  {"entries", 2},
+                  {"repeated", 1},
+                  {"over", 1},
+                  {"reasons_shortened", 1}}));
+  EXPECT_EQ(answer({"acl", "import", "-"})["entries"], 0);
+  EXPECT_EQ(answer({"clear", "acls"}),
+            Json({{"ok", true}, {"text", "2 bans and 0 greylistings lifted"}, {"bans", 2}, {"greylistings", 0}}));
+  EXPECT_EQ(answer({"greylist", "clear"}),
+            Json({{"ok", true}, {"text", "0 greylistings lifted"}, {"greylistings", 0}}));
+}
+
 TEST_F(Lists, StayAsTheyAreWhenAnImportHasABadLine) {
   ASSERT_NO_FATAL_FAILURE(start_alone());
 

@@ -135,8 +135,8 @@ void tell_left_out(const ImportEntries& entries) {
   tell(entries.shortened, " reasons shortened to 47 bytes");
 }
 
-Result<std::string> import_entries(const Arguments& arguments, const ImportEntries& entries) {
-  if (entries.rows.empty()) return std::string("0 entries imported");
+Result<schema::ControlAnswer> import_entries(const Arguments& arguments, const ImportEntries& entries) {
+  if (entries.rows.empty()) return schema::ControlAnswer{.ok = true, .text = "0 entries imported"};
   auto rows = sealed_rows(entries.rows);
   if (!rows) return rows.error();
   schema::ControlImport request;
@@ -224,11 +224,15 @@ int run_untrust(const Arguments& arguments) {
 }
 
 int run_clear_acls(const Arguments& arguments) {
-  return report(arguments, ask_controller(arguments.data_dir, schema::ControlClearAcls{}, kBulkWait));
+  const auto answer = ask_controller(arguments.data_dir, schema::ControlClearAcls{}, kBulkWait);
+  if (!answer) return fail(answer.error());
+  return report(arguments, answer, {{"bans", answer->bans}, {"greylistings", answer->greylistings}});
 }
 
 int run_greylist_clear(const Arguments& arguments) {
-  return report(arguments, ask_controller(arguments.data_dir, schema::ControlClearGreylist{}, kBulkWait));
+  const auto answer = ask_controller(arguments.data_dir, schema::ControlClearGreylist{}, kBulkWait);
+  if (!answer) return fail(answer.error());
+  return report(arguments, answer, {{"greylistings", answer->greylistings}});
 }
 
 int run_is_banned(const Arguments& arguments) {
@@ -279,7 +283,14 @@ int run_acl_import(const Arguments& arguments) {
   const auto has_effect = refuse_useless_trust(arguments, *entries, *text, name, defaults, now);
   if (!has_effect) return fail(has_effect.error());
   tell_left_out(*entries);
-  return report(arguments, import_entries(arguments, *entries));
+  const auto answer = import_entries(arguments, *entries);
+  if (!answer) return fail(answer.error());
+  // What was left out is told on standard error as well.
+  return report(arguments, answer,
+                {{"entries", answer->entries},
+                 {"repeated", entries->repeated},
+                 {"over", entries->over},
+                 {"reasons_shortened", entries->shortened}});
 }
 
 int run_acl_export(const Arguments& arguments) {
