@@ -33,9 +33,10 @@ class Acl : public Judge {
   };
   struct Outcome {
     bool ok = true;
-    std::string text;   ///< for the operator
-    Changes changes;    ///< for the store
-    Cleared cleared{};  ///< of clear() and clear_greylist()
+    std::string text;      ///< for the operator
+    Changes changes;       ///< for the store
+    bool changed = false;  ///< of unban() and untrust(): an entry of theirs was there
+    Cleared cleared{};     ///< of clear() and clear_greylist()
   };
 
   Acl(shm::ListsWriter lists, AclSettings settings) : lists_(std::move(lists)), settings_(settings) {}

@@ -62,7 +62,7 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     complete(client, std::move(outcome));
   } else if (const auto* unban = std::get_if<schema::ControlUnban>(&request)) {
     auto outcome = acl_.unban(unban->subject, at);
-    if (!outcome.changes.empty()) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
+    if (outcome.changed) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
     complete(client, std::move(outcome));
   } else if (const auto* trust = std::get_if<schema::ControlTrust>(&request)) {
     auto outcome = acl_.trust(trust->subject, until(trust->duration_s, at), trust->text, at);
@@ -73,9 +73,11 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     }
     complete(client, std::move(outcome));
   } else if (const auto* untrust = std::get_if<schema::ControlUntrust>(&request)) {
-    if (!untrust->subject.peer_id) pool_.untrust_points(untrust->subject.prefix);
+    const bool points = !untrust->subject.peer_id && pool_.untrust_points(untrust->subject.prefix);
     auto outcome = acl_.untrust(untrust->subject, at);
-    if (outcome.ok) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject);
+    // A configured peer is trusted without an entry.
+    if (outcome.ok && !outcome.changed && points) outcome.text = subject_text(untrust->subject) + " is trusted no more";
+    if (outcome.changed || points) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject);
     complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearAcls>(request)) {
     auto outcome = acl_.clear(at);

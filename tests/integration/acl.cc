@@ -189,6 +189,24 @@ TEST_F(Lists, TrustIsRefusedUnderAWiderBanThatItNames) {
   EXPECT_TRUE(banned("10.1.2.3"));
 }
 
+TEST_F(Lists, HaveNoEventOfWhatWasNotInThem) {
+  ASSERT_NO_FATAL_FAILURE(start_alone({.arguments = {"--peer", "127.255.255.1:1"}}));
+  const std::string peer = "idrdoT9g6YwELhUQyshCcHwAzBS9zA";
+  EXPECT_EQ(done({"unban", "address", "10.0.0.0/8"}), "10.0.0.0/8 was not banned\n");
+  EXPECT_EQ(done({"unban", "peer", peer}), peer + " was not banned\n");
+  EXPECT_EQ(done({"untrust", "address", "10.1.2.3"}), "10.1.2.3 was not trusted\n");
+  // Trust of a configured peer is none of an entry.
+  EXPECT_EQ(done({"untrust", "address", "127.255.255.1"}), "127.255.255.1 is trusted no more\n");
+  EXPECT_EQ(done({"untrust", "address", "127.255.255.1"}), "127.255.255.1 was not trusted\n");
+
+  std::vector<std::string> told;
+  for (const Json& event : node_->json_lines({"events"})) {
+    const std::string kind = event["event"];
+    if (kind == "unbanned" || kind == "untrusted") told.push_back(kind + " " + event["addr"].get<std::string>());
+  }
+  EXPECT_EQ(told, std::vector<std::string>{"untrusted 127.255.255.1"});
+}
+
 // ---- greylist
 
 TEST_F(Lists, GarbageGreylistsItsSenderUntilTheGreylistIsCleared) {
