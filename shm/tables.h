@@ -387,7 +387,7 @@ struct EventRow {
   std::uint8_t has_peer;
   std::uint32_t worker_pid;
   std::uint32_t wait_status;  ///< for kRestarted, as waitpid gives it
-  std::uint32_t reserved;
+  std::uint32_t lasts_s;      ///< for kBanned and kTrusted: seconds from then to the end, 0: for ever
 };
 
 inline constexpr std::uint32_t kEventRows = 4096;

@@ -56,18 +56,18 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     auto outcome = acl_.ban(ban->subject, until(ban->duration_s, at), ban->text, at);
     if (outcome.ok) {
       if (!ban->subject.peer_id) pool_.untrust_points(ban->subject.prefix);
-      acl_event(shm::EventKind::kBanned, Reason::kBanned, ban->subject);
+      acl_event(shm::EventKind::kBanned, Reason::kBanned, ban->subject, at, ban->duration_s);
       close_banned();
     }
     complete(client, std::move(outcome));
   } else if (const auto* unban = std::get_if<schema::ControlUnban>(&request)) {
     auto outcome = acl_.unban(unban->subject, at);
-    if (outcome.changed) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
+    if (outcome.changed) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject, at);
     complete(client, std::move(outcome));
   } else if (const auto* trust = std::get_if<schema::ControlTrust>(&request)) {
     auto outcome = acl_.trust(trust->subject, until(trust->duration_s, at), trust->text, at);
     if (outcome.ok) {
-      acl_event(shm::EventKind::kTrusted, Reason::kNone, trust->subject);
+      acl_event(shm::EventKind::kTrusted, Reason::kNone, trust->subject, at, trust->duration_s);
       if (!trust->subject.peer_id && trust->port != 0 && is_single(trust->subject.prefix))
         pool_.trust_point({trust->subject.prefix.address, trust->port}, now());
     }
@@ -77,7 +77,7 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     auto outcome = acl_.untrust(untrust->subject, at);
     // A configured peer is trusted without an entry.
     if (outcome.ok && !outcome.changed && points) outcome.text = subject_text(untrust->subject) + " is trusted no more";
-    if (outcome.changed || points) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject);
+    if (outcome.changed || points) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject, at);
     complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearAcls>(request)) {
     auto outcome = acl_.clear(at);
@@ -115,18 +115,25 @@ void Controller::stored(Unconfirmed change, const Result<void>& outcome) {
   answer(change.client, false, change.answer.text + ", from now on, but not stored: " + outcome.error().text);
 }
 
-void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject) {
-  if (subject.peer_id) return event(kind, reason, std::nullopt, subject.peer_id);
+// With the entry's own time, so that the end that follows from it is the entry's.
+void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject, std::int64_t at,
+                           std::uint32_t lasts_s) {
   const std::uint32_t length = is_single(subject.prefix) ? 0 : std::uint32_t{subject.prefix.length} + 1;
-  event(kind, reason, Point{subject.prefix.address, 0}, std::nullopt, 1, length);
+  shm::EventRow row = subject.peer_id
+                          ? event_row(kind, reason, std::nullopt, subject.peer_id, 1, 0, 0)
+                          : event_row(kind, reason, Point{subject.prefix.address, 0}, std::nullopt, 1, length, 0);
+  row.time_ms = at;
+  row.lasts_s = lasts_s;
+  parts_.events.append(row);
 }
 
 void Controller::tell_ended_bans() {
   const Nanoseconds at = monotonic_now();
+  const std::int64_t at_ms = wall_now_ms();
   std::uint32_t more = 0;
-  for (const auto& subject : acl_.ended_bans(wall_now_ms())) {
+  for (const auto& subject : acl_.ended_bans(at_ms)) {
     if (ended_bans_told_.take(kEndedBansRate, at)) {
-      acl_event(shm::EventKind::kUnbanned, Reason::kExpired, subject);
+      acl_event(shm::EventKind::kUnbanned, Reason::kExpired, subject, at_ms);
     } else {
       ++more;
     }

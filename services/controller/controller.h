@@ -200,7 +200,8 @@ class Controller : private PoolJournal {
   void on_acl_request(std::uint64_t client, const schema::ControlRequest& request, schema::Descriptors& descriptors);
   void complete(std::uint64_t client, Acl::Outcome outcome);
   void stored(Unconfirmed change, const Result<void>& outcome);
-  void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject);
+  void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject, std::int64_t at,
+                 std::uint32_t lasts_s = 0);
   void tell_ended_bans();
   void lists_changed();
   void close_banned();
@@ -248,6 +249,9 @@ class Controller : private PoolJournal {
   void restarted(Role role, Reason cause, std::uint32_t wait_status);
   void event(shm::EventKind kind, Reason reason, const std::optional<Point>& point, const std::optional<PeerId>& peer,
              std::uint32_t count = 1, std::uint32_t detail = 0, std::uint32_t pid = 0);
+  static shm::EventRow event_row(shm::EventKind kind, Reason reason, const std::optional<Point>& point,
+                                 const std::optional<PeerId>& peer, std::uint32_t count, std::uint32_t detail,
+                                 std::uint32_t pid);
   Now now() const;
 
   ControllerParts parts_;

@@ -137,7 +137,9 @@ TEST_F(Lists, BanForATimeEndsByItself) {
 
   done({"ban", "address", address, "--for", "2s"});
 
-  EXPECT_FALSE(entry("blacklist", address).value("until", Json()).is_null());
+  const Json end = entry("blacklist", address).value("until", Json());
+  EXPECT_FALSE(end.is_null());
+  EXPECT_EQ(node_->wait_event("banned", address).value("until", Json()), end) << node_->events();
   EXPECT_TRUE(eventually([&] { return !banned(address); }));
   const Json event = node_->wait_event("expired", address);
   EXPECT_EQ(event.value("event", ""), "unbanned") << node_->events();

@@ -163,6 +163,7 @@ std::string event_text(const ShownJson& json) {
   column(106);
   line += json["reason"].get<std::string>();
   if (json.contains("syscall")) line += " (" + json["syscall"].get<std::string>() + ")";
+  if (json.contains("until") && json["until"].is_string()) line += " (until " + json["until"].get<std::string>() + ")";
   std::string numbers;
   for (const char* name : {"bans", "greylistings", "entries"}) {
     if (json.contains(name)) numbers += (numbers.empty() ? "" : ", ") + std::string(name) + ": " + text_of(json[name]);

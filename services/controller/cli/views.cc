@@ -351,6 +351,11 @@ ShownJson event_json(const shm::EventRow& event) {
   } else if (event.detail != 0) {
     json["detail"] = event.detail;
   }
+  if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kBanned) ||
+      event.kind == static_cast<std::uint32_t>(shm::EventKind::kTrusted)) {
+    json["until"] = nullptr;
+    if (event.lasts_s != 0) json["until"] = time_text(event.time_ms + std::int64_t{event.lasts_s} * 1000);
+  }
   return json;
 }
 

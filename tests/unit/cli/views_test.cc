@@ -441,6 +441,19 @@ TEST_F(ViewsTest, EventsOfTheListsNameThePrefix) {
   EXPECT_FALSE(event_json(event).contains("prefix")) << "longer than an address";
 }
 
+TEST_F(ViewsTest, AnEventOfABanNamesItsEnd) {
+  shm::EventRow event{};
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kBanned);
+  event.time_ms = 1700000000500;
+  EXPECT_TRUE(event_json(event).at("until").is_null()) << "it has none";
+  EXPECT_EQ(event_text(event_json(event)).find("until"), std::string::npos);
+  event.lasts_s = 60;
+  EXPECT_EQ(event_json(event).at("until"), "2023-11-14T22:14:20.500Z");
+  EXPECT_NE(event_text(event_json(event)).find("(until 2023-11-14T22:14:20.500Z)"), std::string::npos);
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kUnbanned);
+  EXPECT_FALSE(event_json(event).contains("until"));
+}
+
 TEST_F(ViewsTest, AnEventOfClearedListsSaysHowManyEntriesWent) {
   shm::EventRow event{};
   event.kind = static_cast<std::uint32_t>(shm::EventKind::kAclsCleared);
