@@ -162,6 +162,35 @@ TEST_F(Lists, OutliveANodeThatIsKilled) {
   ASSERT_NO_FATAL_FAILURE(expect_shut_out(address, "banned"));
 }
 
+TEST_F(Lists, AnswerForAPrefixAsAWhole) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"ban", "address", "10.1.0.0/16", "--reason", "rude"});
+  done({"ban", "address", "10.2.0.1"});
+
+  const auto asked = [&](const std::string& prefix) { return node_->json({"is", "address", "banned", prefix}); };
+  EXPECT_EQ(asked("10.1.2.0/24")["banned"], true);
+  EXPECT_EQ(asked("10.1.0.0/16")["prefix"], "10.1.0.0/16");
+  EXPECT_EQ(asked("10.0.0.0/8")["banned"], false) << "most of it is welcome";
+  EXPECT_EQ(asked("10.0.0.0/8")["refusals_within"], 2);
+  EXPECT_FALSE(asked("10.1.2.3").contains("refusals_within"));
+  EXPECT_EQ(
+      done({"is", "address", "banned", "10.1.2.0/24"}).rfind("yes: all of 10.1.2.0/24 is banned as 10.1.0.0/16", 0),
+      0U);
+  EXPECT_EQ(done({"is", "address", "banned", "10.0.0.0/8"}),
+            "no: 10.0.0.0/8 as a whole is not in any list; 2 bans or greylistings are of a part of it, see `bulkhead "
+            "acl`\n");
+
+  const Json why = node_->json({"why", "10.1.2.0/24"});
+  EXPECT_EQ(why["subject"], "10.1.2.0/24");
+  EXPECT_EQ(why["reason"], "rude") << why;
+  EXPECT_EQ(why["events"].size(), 1U) << why;
+  EXPECT_EQ(node_->json({"why", "10.0.0.0/8"})["events"].size(), 2U);
+  EXPECT_EQ(
+      done({"why", "10.0.0.0/8"})
+          .rfind("10.0.0.0/8 would be let in: no list refuses all of it; 2 bans or greylistings are of a part", 0),
+      0U);
+}
+
 // ---- trust
 
 TEST_F(Lists, TrustLiftsTheBanOfExactlyThatEntry) {

@@ -239,10 +239,20 @@ int run_is_banned(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
   const std::int64_t now = wall_now_ms();
-  const auto matches = arguments.subject.peer_id ? node->tables.lists->match_all(*arguments.subject.peer_id, now)
-                                                 : node->tables.lists->match_all(arguments.subject.prefix.address, now);
-  const std::string answer = is_refused(matches) ? "yes: " : "no: ";
-  print(arguments.json ? json_text(banned_json(matches)) : answer + standing_text(matches) + "\n");
+  const auto& subject = arguments.subject;
+  const auto matches = matches_of(*node->tables.lists, subject, now);
+  ShownJson json = banned_json(matches);
+  std::string answer = is_refused(matches) ? "yes: " : "no: ";
+  const bool is_prefix = !subject.peer_id && !is_single(subject.prefix);
+  const std::string name = to_text(subject.prefix);
+  if (is_prefix) answer += matches.empty() ? name + " as a whole is " : "all of " + name + " is ";
+  answer += standing_text(matches);
+  if (is_prefix) {
+    const std::size_t within = refusals_within(*node->tables.lists, subject.prefix, now);
+    json["refusals_within"] = within;
+    if (within > 0 && !is_refused(matches)) answer += "; " + within_text(within) + ", see `bulkhead acl`";
+  }
+  print(arguments.json ? json_text(json) : answer + "\n");
   return kDone;
 }
 

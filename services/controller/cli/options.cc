@@ -279,7 +279,8 @@ class Tree {
       return leaf(*parent, Command::kIsBanned, "banned", "Say whether it is banned or greylisted, and why", example);
     };
     question("address", "bulkhead is address banned 192.0.2.7")
-        .add_option("ADDRESS", raw_.address, "One address; a port is ignored")
+        .add_option("ADDRESS", raw_.subject_address,
+                    "An address (a port is ignored) or a prefix, which is banned when one ban covers all of it")
         ->required();
     question("peer", "bulkhead is peer banned idrdoT9g6YwELhUQyshCcHwAzBS9zA --json")
         .add_option("PEER", raw_.subject_peer, "Peer id")
@@ -310,7 +311,7 @@ class Tree {
 
     leaf(root_, Command::kWhy, "why", "Tell what the node knows about an address or a peer, and what happens to it now",
          "bulkhead why 192.0.2.7")
-        .add_option("SUBJECT", raw_.subject, "An address, with or without a port, or a peer id")
+        .add_option("SUBJECT", raw_.subject, "An address, with or without a port, a prefix or a peer id")
         ->required();
 
     auto& clear = group("clear", "Empty the lists", "bulkhead clear acls");
@@ -494,20 +495,16 @@ std::optional<std::string> convert_lists(const Raw& raw, Arguments& out) {
   if (raw.subject_peer) {
     if (auto wrong = wrong_peer(*raw.subject_peer, out.subject.peer_id.emplace())) return "PEER: " + *wrong;
   }
-  if (out.command == Command::kIsBanned && !raw.subject_peer) {
-    Point point;
-    if (auto wrong = wrong_address(raw.address, point)) return "ADDRESS: " + *wrong;
-    out.subject.prefix = prefix_of(point.address, kAddressBits);
-  }
   if (raw.subject) {
     if (const auto peer = wire::parse_peer_id(*raw.subject)) {
       out.subject.peer_id = *peer;
     } else if (const auto point = parse_point(*raw.subject, 0)) {
       out.subject.prefix = prefix_of(point->address, kAddressBits);
       out.port = point->port;
+    } else if (const auto prefix = parse_prefix(*raw.subject)) {
+      out.subject.prefix = *prefix;
     } else {
-      return "SUBJECT: " + in_quotes(*raw.subject) +
-             " is neither an address, as 192.0.2.7 or [2001:db8::1]:9732, nor a " + "peer id";
+      return "SUBJECT: " + in_quotes(*raw.subject) + ": " + prefix.error().text + ", or a peer id";
     }
   }
   if (raw.duration.size() > 1 || raw.reason.size() > 1) return "--for and --reason: give each once";

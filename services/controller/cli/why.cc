@@ -20,14 +20,20 @@ using shm::ListEntry;
 
 std::string subject_text(const AclSubject& subject, std::uint16_t port) {
   if (subject.peer_id) return wire::peer_id_text(*subject.peer_id);
-  return port == 0 ? to_text(subject.prefix.address) : to_text(Point{subject.prefix.address, port});
+  return port == 0 ? to_text(subject.prefix) : to_text(Point{subject.prefix.address, port});
+}
+
+bool lies_in(const Prefix& prefix, const ShownJson& address_text) {
+  const auto address = parse_address(address_text.get<std::string>());
+  return address && contains(prefix, *address);
 }
 
 bool is_about(const shm::EventRow& event, const AclSubject& subject) {
   if (subject.peer_id) return event.has_peer != 0 && event.peer_id == *subject.peer_id;
   if (event.has_address == 0) return false;
   const auto prefix = event_prefix(event);
-  return prefix ? contains(*prefix, subject.prefix.address) : event.address == subject.prefix.address.bytes;
+  return prefix ? contains(*prefix, subject.prefix) || contains(subject.prefix, *prefix)
+                : contains(subject.prefix, Address{event.address});
 }
 
 /// Those of the rows [name, info] that `wanted` takes.
@@ -44,7 +50,7 @@ ShownJson connections_of(const NodeTables& tables, const AclSubject& subject, st
   const std::string name = subject_text(subject, 0);
   return chosen(connections_json(tables, monotonic_now()), [&](const ShownJson& row) {
     if (subject.peer_id) return row["peer_id"] == name;
-    return row["id_point"]["addr"] == name &&
+    return lies_in(subject.prefix, row["id_point"]["addr"]) &&
            (port == 0 || row["id_point"]["port"] == port || row["remote_socket_port"] == port);
   });
 }
@@ -53,7 +59,7 @@ ShownJson peers_of(const NodeTables& tables, const AclSubject& subject) {
   const std::string name = subject_text(subject, 0);
   return chosen(peers_json(tables, {}, monotonic_now()), [&](const ShownJson& row) {
     if (subject.peer_id) return row[0] == name;
-    return row[1].contains("reachable_at") && row[1]["reachable_at"]["addr"] == name;
+    return row[1].contains("reachable_at") && lies_in(subject.prefix, row[1]["reachable_at"]["addr"]);
   });
 }
 
@@ -65,7 +71,7 @@ ShownJson points_of(const NodeTables& tables, const AclSubject& subject, std::ui
       return info["state"].value("p2p_peer_id", "") == name || info.value("expected_peer_id", "") == name;
     }
     const auto point = parse_point(row[0].get<std::string>());
-    return point && point->address == subject.prefix.address && (port == 0 || point->port == port);
+    return point && contains(subject.prefix, point->address) && (port == 0 || point->port == port);
   });
 }
 
@@ -215,6 +221,13 @@ std::string summary(const ShownJson& json, const std::vector<ListEntry>& own,
          trusted;
 }
 
+/// Of a prefix with many addresses, of which each may have a fate of its own.
+std::string prefix_summary(const std::vector<ListEntry>& own, std::size_t refusals) {
+  if (is_refused(own)) return "would all be refused: " + standing_text(own);
+  return "would be let in: no list refuses all of it" + (refusals == 0 ? "" : "; " + within_text(refusals)) +
+         (own.empty() ? "" : "; " + standing_text(own));
+}
+
 std::string section(const char* title, const std::string& text) {
   return std::string("\n") + title + "\n" + text;
 }
@@ -261,8 +274,8 @@ struct Matches {
 
 Matches matches_of(const NodeTables& tables, const AclSubject& subject) {
   const std::int64_t now = wall_now_ms();
-  if (!subject.peer_id) return {tables.lists->match_all(subject.prefix.address, now), {}};
-  Matches matches{tables.lists->match_all(*subject.peer_id, now), {}};
+  Matches matches{cli::matches_of(*tables.lists, subject, now), {}};
+  if (!subject.peer_id) return matches;
   if (const auto address = address_of(peers_of(tables, subject))) {
     matches.of_address = tables.lists->match_all(*address, now);
   }
@@ -280,7 +293,13 @@ ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uin
   json["peers"] = peers_of(tables, subject);
   add_events(json, tables.events, subject);
   json["past"] = past_of(tables, json["points"], json["peers"]);
-  json["summary"] = summary(json, matches.own, matches.of_address);
+  if (subject.peer_id || is_single(subject.prefix)) {
+    json["summary"] = summary(json, matches.own, matches.of_address);
+  } else {
+    const std::size_t within = refusals_within(*tables.lists, subject.prefix, wall_now_ms());
+    json["refusals_within"] = within;
+    json["summary"] = prefix_summary(matches.own, within);
+  }
   return json;
 }
 
