@@ -292,8 +292,8 @@ class Tree {
                         "[list=black|white] [reason]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse feed\n  192.0.2.7 "
                         "until=2030-01-01T00:00:00Z\nEmpty lines, and what follows '#' or ';', are left out.");
     import.add_option("FILE", raw_.file, "The file; - for standard input")->required();
-    texts(import, "--for", raw_.duration, "Lines that name no end end after this time: 90s, 15m, 24h, 7d, 2w",
-          "DURATION");
+    texts(import, "--for", raw_.duration,
+          "Lines that name no end end after this time: 90s, 15m, 24h, 7d, 2w; a number alone is seconds", "DURATION");
     import.add_option("--list", raw_.list, "The list for lines that name none: black (the default) or white")
         ->check(CLI::IsMember({"black", "white"}));
     auto& export_ = leaf(acl, Command::kAclExport, "export", "Write bans and trust as 'acl import' reads them",
@@ -327,7 +327,8 @@ class Tree {
   }
 
   void entry_options(CLI::App& app) {
-    texts(app, "--for", raw_.duration, "It ends by itself after this time: 90s, 15m, 24h, 7d, 2w", "DURATION");
+    texts(app, "--for", raw_.duration,
+          "It ends by itself after this time: 90s, 15m, 24h, 7d, 2w; a number alone is seconds", "DURATION");
     texts(app, "--reason", raw_.reason, "Words that the lists show, at most 47 bytes", "TEXT");
   }
 
