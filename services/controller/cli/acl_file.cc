@@ -112,7 +112,8 @@ void set_target(Line& line, std::string_view word) {
     line.row.length = kAddressBits;
     line.row.is_peer = 1;
   } else {
-    line.error = in_quotes(std::string(word.substr(0, 80))) + ": " + prefix.error().text + ", or a peer id";
+    line.error = in_quotes(std::string(word.substr(0, 80))) + ": " + prefix.error().text +
+                 "; a line begins with a prefix, an address or a peer id, or with # when it is a comment";
   }
 }
 

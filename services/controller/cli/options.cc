@@ -287,10 +287,12 @@ class Tree {
         ->required();
 
     CLI::App& acl = showing_group("acl", "Show what is in the lists, why and until when", "bulkhead acl --json");
-    auto& import = leaf(acl, Command::kAclImport, "import", "Add entries from a file, all or none",
-                        "bulkhead acl import banned.txt\n\nA line: PREFIX|PEER [until=TIME | for=DURATION] "
-                        "[list=black|white] [reason]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse feed\n  192.0.2.7 "
-                        "until=2030-01-01T00:00:00Z\nEmpty lines, and what follows '#' or ';', are left out.");
+    auto& import =
+        leaf(acl, Command::kAclImport, "import", "Add entries from a file, all or none",
+             "bulkhead acl import banned.txt\n\nA line: PREFIX|PEER [until=TIME | for=DURATION] "
+             "[list=black|white] [reason]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse feed\n  192.0.2.7 "
+             "until=2030-01-01T00:00:00Z\nEmpty lines are left out, and what follows '#' or ';' at the beginning of a "
+             "line, of a field or of the reason;\nwithin a reason these characters belong to it.");
     import.add_option("FILE", raw_.file, "The file; - for standard input")->required();
     texts(import, "--for", raw_.duration,
           "Lines that name no end end after this time: 90s, 15m, 24h, 7d, 2w; a number alone is seconds", "DURATION");

@@ -145,6 +145,11 @@ TEST(Arguments, TakeANumberAloneForSecondsAndSaySo) {
   }
 }
 
+TEST(Arguments, TellWhereALineOfAnImportMayHaveAComment) {
+  const std::string help = refused({"acl", "import", "--help"}).text;
+  EXPECT_NE(help.find("at the beginning of a line, of a field or of the reason"), std::string::npos) << help;
+}
+
 TEST(Arguments, OfTheListsAreRefusedWithWhatWasExpected) {
   EXPECT_TRUE(is_usage(refused({"ban", "address", ""}), "ADDRESS: '': not an address or a prefix; write it as"));
   EXPECT_TRUE(is_usage(refused({"ban", "address", "10.0.0.1/8"}), "ADDRESS: '10.0.0.1/8': 10.0.0.1/8 has bits"));
