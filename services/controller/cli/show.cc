@@ -136,9 +136,11 @@ std::string points_text(const ShownJson& list) {
   for (const auto& row : list) {
     const auto& info = row[1];
     const auto& state = info["state"];
+    // What is connected is not dialled, whatever its back-off was.
+    const bool connected = state["event_kind"] == "running";
     table.add({row[0].get<std::string>(), state["event_kind"].get<std::string>(),
                state.contains("p2p_peer_id") ? state["p2p_peer_id"].get<std::string>() : "-", standing_of(info),
-               clock_text(info, "greylisted_until"), clock_text(info, "last_failed_connection")});
+               connected ? "-" : clock_text(info, "greylisted_until"), clock_text(info, "last_failed_connection")});
   }
   return table.text();
 }

@@ -9,6 +9,7 @@
 #include "base/address_group.h"
 #include "services/controller/cli/output.h"
 #include "services/controller/cli/record_commands.h"
+#include "services/controller/cli/show.h"
 #include "services/controller/cli/why.h"
 #include "wire/peer_id.h"
 
@@ -439,6 +440,21 @@ TEST_F(ViewsTest, EventsOfTheListsNameThePrefix) {
   EXPECT_FALSE(event_json(event).contains("prefix"));
   event.detail = 200;
   EXPECT_FALSE(event_json(event).contains("prefix")) << "longer than an address";
+}
+
+TEST_F(ViewsTest, ThePointsTableNamesANextTryOnlyOfWhatIsNotConnected) {
+  shm::PointRow point{};
+  point.used = 1;
+  point.address = address("10.0.0.9");
+  point.port = 9732;
+  point.next_attempt_ms = 1700000000000;
+  pool_.point(0).write(point);
+  EXPECT_NE(points_text(points_json(tables_, {})).find("2023-11-14 22:13:20"), std::string::npos);
+  point.state = static_cast<std::uint32_t>(shm::PointState::kRunning);
+  pool_.point(0).write(point);
+  const std::string text = points_text(points_json(tables_, {}));
+  EXPECT_NE(text.find("running"), std::string::npos) << text;
+  EXPECT_EQ(text.find("2023-11-14"), std::string::npos) << text;
 }
 
 TEST_F(ViewsTest, AnEventOfABanNamesItsEnd) {
