@@ -222,7 +222,8 @@ class Tree {
                          "bulkhead config init --net-addr 127.0.0.1:9732 --connections 20"));
     setting_options(leaf(config, Command::kConfigShow, "show", "Show every setting with its value and origin",
                          "bulkhead config show --json"));
-    setting_options(leaf(config, Command::kConfigValidate, "validate", "Check config.json, and options with it",
+    setting_options(leaf(config, Command::kConfigValidate, "validate",
+                         "Check config.json, options with it, and peers.json if there is one",
                          "bulkhead config validate"));
   }
 
