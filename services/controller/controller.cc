@@ -386,7 +386,7 @@ void Controller::on_maintainer() {
   } else if (std::holds_alternative<schema::ProposeSwap>(*message)) {
     propose_swap();
   } else if (const auto* run = std::get_if<schema::Maintained>(&*message)) {
-    maintained(run->id, true, "maintenance is done for now");
+    maintained(*run);
   } else if (std::holds_alternative<schema::AskForPeers>(*message)) {
     if (parts_.boot.private_mode || parts_.boot.disable_peer_discovery) return;
     for (auto& connection : connections_) {

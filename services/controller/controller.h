@@ -141,6 +141,7 @@ class Controller : private PoolJournal {
   void on_maintainer();
   bool want_maintenance(std::uint64_t id);
   void maintained(std::uint64_t id, bool ok, const std::string& text);
+  void maintained(const schema::Maintained& run);
   void on_nursery();
 
   // swaps
