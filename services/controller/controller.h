@@ -162,6 +162,7 @@ class Controller : private PoolJournal {
   void break_contract(Connection& connection, const std::string& how);
   bool may_exchange(Connection& connection, Nanoseconds& last);
   void on_proved(Connection& connection, schema::KeyProofDone& answer);
+  void warn_of_impostor(const Point& point, const PeerId& presented);
   void established(Connection& connection);
   void close(Connection& connection, Reason reason, bool flush = false);
   void penalise(const Slot& slot, Reason reason, Phase phase);
@@ -276,6 +277,7 @@ class Controller : private PoolJournal {
   std::map<Ticket, Unconfirmed> unconfirmed_;
   service::Poll store_poll_;
   TokenBucket ended_bans_told_;
+  std::map<Point, TokenBucket> impostors_told_;  ///< of configured points: as many as these at most
   Nanoseconds store_complained_at_ = 0;
   Nanoseconds anchors_noted_at_ = 0;
   std::vector<Point> anchors_;                            ///< as they were stored last
