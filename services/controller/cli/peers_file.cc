@@ -14,6 +14,7 @@
 #include "base/address.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "services/common/state_files.h"
 #include "services/controller/cli/acl_file.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/output.h"
@@ -270,7 +271,7 @@ std::string peers_path(const std::string& data_dir) {
 
 /// Where it says which peers.json is this node's own work.
 std::string mark_path(const std::string& data_dir) {
-  return data_dir + "/state/peers.json.written";
+  return data_dir + "/state/" + service::kPeersMark;
 }
 
 /// Another text for each content of a file, as far as its size, its time and its place tell; empty: there is none.
