@@ -24,7 +24,9 @@ Result<std::chrono::seconds> parse_duration(std::string_view text) {
   const auto [last, error] = std::from_chars(text.data(), end, count);
   const std::uint64_t unit = unit_seconds(std::string_view(last, static_cast<std::size_t>(end - last)));
   if (error == std::errc::invalid_argument || unit == 0) {
-    return Error{ErrorCode::kInvalid, "not a duration; write a number with s, m, h, d or w: 90s, 15m, 24h, 7d, 2w"};
+    return Error{
+        ErrorCode::kInvalid,
+        "not a duration; write a number with s, m, h, d or w: 90s, 15m, 24h, 7d, 2w; a number alone is seconds"};
   }
   constexpr auto kLongest = static_cast<std::uint64_t>(kLongestDuration.count());
   if (error != std::errc{} || count == 0 || count > kLongest / unit) {

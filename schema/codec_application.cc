@@ -97,6 +97,9 @@ void read(Reading& r, proto::ControlKick::Reader in, ControlKick& value) {
 void write(Writing& w, proto::ControlAnswer::Builder out, const ControlAnswer& value) {
   out.setOk(value.ok);
   out.setText(w.text(value.text, kMaximumText));
+  out.setBans(value.bans);
+  out.setGreylistings(value.greylistings);
+  out.setEntries(value.entries);
 }
 void write(Writing& w, proto::AppGreylistAddress::Builder out, const AppGreylistAddress& value) {
   out.setAddress(w.whole(value.address.bytes));
@@ -181,6 +184,9 @@ void read(Reading& r, proto::ControlImport::Reader in, ControlImport& value) {
 void read(Reading& r, proto::ControlAnswer::Reader in, ControlAnswer& value) {
   value.ok = in.getOk();
   value.text = r.text(in.getText(), kMaximumText);
+  value.bans = in.getBans();
+  value.greylistings = in.getGreylistings();
+  value.entries = in.getEntries();
 }
 
 }  // namespace

@@ -71,4 +71,7 @@ struct ControlResponse {
 struct ControlAnswer {
   ok @0 :Bool;
   text @1 :Text;
+  bans @2 :UInt32;                   # that were lifted
+  greylistings @3 :UInt32;           # that were lifted
+  entries @4 :UInt32;                # that were imported
 }

@@ -730,6 +730,10 @@ using ControlRequest =
 struct ControlAnswer {
   bool ok = false;
   std::string text;  ///< what happened, for a person
+  // Of commands that change many entries: how many.
+  std::uint32_t bans = 0;          ///< lifted
+  std::uint32_t greylistings = 0;  ///< lifted
+  std::uint32_t entries = 0;       ///< imported
   bool operator==(const ControlAnswer&) const = default;
 };
 using ControlResponse = std::variant<ControlAnswer>;

@@ -360,7 +360,9 @@ class CountersTable {
   X(kTrusted, "trusted")                          \
   X(kUntrusted, "untrusted")                      \
   X(kHandshakeFailed, "handshake_failed")         \
-  X(kAclsCleared, "acls_cleared")
+  X(kAclsCleared, "acls_cleared")                 \
+  X(kAclsImported, "acls_imported")               \
+  X(kGreylistCleared, "greylist_cleared")
 
 enum class EventKind : std::uint32_t {
 #define BULKHEAD_EVENT_VALUE(value, name) value,
@@ -374,9 +376,9 @@ struct EventRow {
   std::int64_t time_ms;
   std::uint32_t kind;  ///< EventKind
   std::uint32_t reason;
-  std::uint32_t count;  ///< how many the row stands for; bans for kAclsCleared
+  std::uint32_t count;  ///< how many the row stands for; bans for kAclsCleared, entries for kAclsImported
   /// Role for kRestarted, motive for kRejectedByPeer, system call plus one for kSandboxViolation, greylistings for
-  /// kAclsCleared.
+  /// kAclsCleared and kGreylistCleared.
   std::uint32_t detail;
   std::array<std::uint8_t, 16> address;
   std::array<std::uint8_t, 16> peer_id;
@@ -385,7 +387,7 @@ struct EventRow {
   std::uint8_t has_peer;
   std::uint32_t worker_pid;
   std::uint32_t wait_status;  ///< for kRestarted, as waitpid gives it
-  std::uint32_t reserved;
+  std::uint32_t lasts_s;      ///< for kBanned and kTrusted: seconds from then to the end, 0: for ever
 };
 
 inline constexpr std::uint32_t kEventRows = 4096;

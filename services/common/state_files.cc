@@ -80,6 +80,13 @@ std::string time_suffix(std::int64_t now_ms) {
   return text.data();
 }
 
+/// Bytes of a plain file; nothing when there is none.
+std::optional<off_t> size_of(int directory, const char* name) {
+  struct stat info {};
+  if (::fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
+  return info.st_size;
+}
+
 // Never over a file that is there.
 bool rename_new(int directory, const std::string& from, const std::string& to) {
   return ::renameat2(directory, from.c_str(), directory, to.c_str(), RENAME_NOREPLACE) == 0;
@@ -128,6 +135,14 @@ Result<std::string> set_aside_state(int directory, bool log_only, std::int64_t n
     return log_only ? log_name : name;
   }
   return Error{ErrorCode::kRefused, "state/ is full of damaged databases; move them away"};
+}
+
+Result<std::optional<std::string>> set_aside_empty_state(int directory, std::int64_t now_ms) {
+  const bool empty = size_of(directory, kDatabase) == 0 && size_of(directory, kLog).value_or(0) == 0;
+  if (!empty || !size_of(directory, kPeersMark)) return std::optional<std::string>();
+  auto kept = set_aside_state(directory, false, now_ms);
+  if (!kept) return kept.error();
+  return std::optional(std::move(*kept));
 }
 
 }  // namespace bulkhead::service

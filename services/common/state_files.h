@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/fd.h"
@@ -32,5 +33,13 @@ Result<UniqueFd> open_state_log(int directory);
 /// `state.db.damaged-<UTC time>`, and the same with `-wal`, where SQLite's tools look for the log. Nothing is deleted.
 /// Returns the new name of the database (or of the log). Descriptors that are open go on referring to the old files.
 Result<std::string> set_aside_state(int directory, bool log_only, std::int64_t now_ms);
+
+/// Beside the database, made when a node that had one stops in order: says which peers.json is its work.
+inline constexpr const char* kPeersMark = "peers.json.written";
+
+/// To be called before open_state_database(): does the same with a database of no bytes, without a log that has any,
+/// where a node has had one that was not empty (kPeersMark). SQLite would take it for a new one. Returns its new name;
+/// nothing when there is no such file, as on a first start, one that ended before anything was stored among them.
+Result<std::optional<std::string>> set_aside_empty_state(int directory, std::int64_t now_ms);
 
 }  // namespace bulkhead::service

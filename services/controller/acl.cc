@@ -163,6 +163,7 @@ Acl::Outcome Acl::unban(const AclSubject& subject, std::int64_t now_ms) {
   Outcome outcome;
   const bool was_banned = take_away(AclList::kBlack, subject, now_ms, outcome.changes);
   const bool was_grey = take_greylistings(subject, now_ms, outcome.changes);
+  outcome.changed = was_banned || was_grey;
   const std::string name = subject_text(subject);
   if (const auto wide = wider(AclList::kBlack, subject, now_ms)) {
     outcome.ok = false;
@@ -193,14 +194,14 @@ Acl::Outcome Acl::trust(const AclSubject& subject, std::int64_t until_ms, const 
 
 Acl::Outcome Acl::untrust(const AclSubject& subject, std::int64_t now_ms) {
   Outcome outcome;
-  const bool was_trusted = take_away(AclList::kWhite, subject, now_ms, outcome.changes);
+  outcome.changed = take_away(AclList::kWhite, subject, now_ms, outcome.changes);
   const std::string name = subject_text(subject);
   if (const auto wide = wider(AclList::kWhite, subject, now_ms)) {
     outcome.ok = false;
     outcome.text = name + " is still trusted, by " + entry_text(*wide) + ": `bulkhead untrust address " +
                    entry_text(*wide) + "` ends that";
   } else {
-    outcome.text = name + (was_trusted ? " is trusted no more" : " was not trusted");
+    outcome.text = name + (outcome.changed ? " is trusted no more" : " was not trusted");
   }
   return outcome;
 }
@@ -208,16 +209,17 @@ Acl::Outcome Acl::untrust(const AclSubject& subject, std::int64_t now_ms) {
 Acl::Outcome Acl::clear(std::int64_t now_ms) {
   const Cleared cleared{lists_.clear(AclList::kBlack, now_ms), lists_.clear(AclList::kGrey, now_ms)};
   ends_.clear();
-  return {true,
-          plural(cleared.bans, "ban", "bans") + " and " + plural(cleared.greylistings, "greylisting", "greylistings") +
-              " lifted",
-          {ClearList{StoredList::kBlack}, ClearList{StoredList::kGrey}},
-          cleared};
+  return {.text = plural(cleared.bans, "ban", "bans") + " and " +
+                  plural(cleared.greylistings, "greylisting", "greylistings") + " lifted",
+          .changes = {ClearList{StoredList::kBlack}, ClearList{StoredList::kGrey}},
+          .cleared = cleared};
 }
 
 Acl::Outcome Acl::clear_greylist(std::int64_t now_ms) {
-  const std::size_t grey = lists_.clear(AclList::kGrey, now_ms);
-  return {true, plural(grey, "greylisting", "greylistings") + " lifted", {ClearList{StoredList::kGrey}}};
+  const Cleared cleared{.greylistings = lists_.clear(AclList::kGrey, now_ms)};
+  return {.text = plural(cleared.greylistings, "greylisting", "greylistings") + " lifted",
+          .changes = {ClearList{StoredList::kGrey}},
+          .cleared = cleared};
 }
 
 // ---- the layer's own

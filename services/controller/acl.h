@@ -26,16 +26,17 @@ struct AclSettings {
 /// thread; makes no system call but for the clock.
 class Acl : public Judge {
  public:
-  /// How many entries clear() lifted.
+  /// How many entries clear() or clear_greylist() lifted.
   struct Cleared {
     std::size_t bans = 0;
     std::size_t greylistings = 0;
   };
   struct Outcome {
     bool ok = true;
-    std::string text;   ///< for the operator
-    Changes changes;    ///< for the store
-    Cleared cleared{};  ///< of clear() alone
+    std::string text;      ///< for the operator
+    Changes changes;       ///< for the store
+    bool changed = false;  ///< of unban() and untrust(): an entry of theirs was there
+    Cleared cleared{};     ///< of clear() and clear_greylist()
   };
 
   Acl(shm::ListsWriter lists, AclSettings settings) : lists_(std::move(lists)), settings_(settings) {}

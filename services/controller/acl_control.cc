@@ -55,26 +55,28 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
     auto outcome = acl_.ban(ban->subject, until(ban->duration_s, at), ban->text, at);
     if (outcome.ok) {
       if (!ban->subject.peer_id) pool_.untrust_points(ban->subject.prefix);
-      acl_event(shm::EventKind::kBanned, Reason::kBanned, ban->subject);
+      acl_event(shm::EventKind::kBanned, Reason::kBanned, ban->subject, at, ban->duration_s);
       close_banned();
     }
     complete(client, std::move(outcome));
   } else if (const auto* unban = std::get_if<schema::ControlUnban>(&request)) {
     auto outcome = acl_.unban(unban->subject, at);
-    if (!outcome.changes.empty()) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject);
+    if (outcome.changed) acl_event(shm::EventKind::kUnbanned, Reason::kNone, unban->subject, at);
     complete(client, std::move(outcome));
   } else if (const auto* trust = std::get_if<schema::ControlTrust>(&request)) {
     auto outcome = acl_.trust(trust->subject, until(trust->duration_s, at), trust->text, at);
     if (outcome.ok) {
-      acl_event(shm::EventKind::kTrusted, Reason::kNone, trust->subject);
+      acl_event(shm::EventKind::kTrusted, Reason::kNone, trust->subject, at, trust->duration_s);
       if (!trust->subject.peer_id && trust->port != 0 && is_single(trust->subject.prefix))
         pool_.trust_point({trust->subject.prefix.address, trust->port}, now());
     }
     complete(client, std::move(outcome));
   } else if (const auto* untrust = std::get_if<schema::ControlUntrust>(&request)) {
-    if (!untrust->subject.peer_id) pool_.untrust_points(untrust->subject.prefix);
+    const bool points = !untrust->subject.peer_id && pool_.untrust_points(untrust->subject.prefix);
     auto outcome = acl_.untrust(untrust->subject, at);
-    if (outcome.ok) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject);
+    // A configured peer is trusted without an entry.
+    if (outcome.ok && !outcome.changed && points) outcome.text = subject_text(untrust->subject) + " is trusted no more";
+    if (outcome.changed || points) acl_event(shm::EventKind::kUntrusted, Reason::kNone, untrust->subject, at);
     complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearAcls>(request)) {
     auto outcome = acl_.clear(at);
@@ -82,7 +84,10 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
           static_cast<std::uint32_t>(outcome.cleared.bans), static_cast<std::uint32_t>(outcome.cleared.greylistings));
     complete(client, std::move(outcome));
   } else if (std::holds_alternative<schema::ControlClearGreylist>(request)) {
-    complete(client, acl_.clear_greylist(at));
+    auto outcome = acl_.clear_greylist(at);
+    event(shm::EventKind::kGreylistCleared, Reason::kNone, std::nullopt, std::nullopt, 1,
+          static_cast<std::uint32_t>(outcome.cleared.greylistings));
+    complete(client, std::move(outcome));
   } else if (const auto* import = std::get_if<schema::ControlImport>(&request)) {
     begin_import(client, *import, std::move(descriptors.at(0)));
   }
@@ -91,32 +96,43 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
 // The change is in force; the answer says whether it will be after a power cut as well, and so waits for the disk.
 void Controller::complete(std::uint64_t client, Acl::Outcome outcome) {
   lists_changed();
-  if (outcome.changes.empty()) return answer(client, outcome.ok, outcome.text);
+  schema::ControlAnswer said{.ok = outcome.ok,
+                             .text = std::move(outcome.text),
+                             .bans = static_cast<std::uint32_t>(outcome.cleared.bans),
+                             .greylistings = static_cast<std::uint32_t>(outcome.cleared.greylistings)};
+  if (outcome.changes.empty()) return answer(client, std::move(said));
   const auto ticket = parts_.store->commit(outcome.changes);
-  if (!ticket) return stored({client, outcome.ok, std::move(outcome.text)}, ticket.error());
-  unconfirmed_.emplace(*ticket, Unconfirmed{client, outcome.ok, std::move(outcome.text)});
+  if (!ticket) return stored({client, std::move(said)}, ticket.error());
+  unconfirmed_.emplace(*ticket, Unconfirmed{client, std::move(said)});
   flush_store();
 }
 
-void Controller::stored(const Unconfirmed& change, const Result<void>& outcome) {
-  if (outcome) return answer(change.client, change.ok, change.text);
+void Controller::stored(Unconfirmed change, const Result<void>& outcome) {
+  if (outcome) return answer(change.client, std::move(change.answer));
   log_error(outcome.error().text);
   parts_.counters.set(shm::Counter::kChangesUnstored, 1);
-  answer(change.client, false, change.text + ", from now on, but not stored: " + outcome.error().text);
+  answer(change.client, false, change.answer.text + ", from now on, but not stored: " + outcome.error().text);
 }
 
-void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject) {
-  if (subject.peer_id) return event(kind, reason, std::nullopt, subject.peer_id);
+// With the entry's own time, so that the end that follows from it is the entry's.
+void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject, std::int64_t at,
+                           std::uint32_t lasts_s) {
   const std::uint32_t length = is_single(subject.prefix) ? 0 : std::uint32_t{subject.prefix.length} + 1;
-  event(kind, reason, Point{subject.prefix.address, 0}, std::nullopt, 1, length);
+  shm::EventRow row = subject.peer_id
+                          ? event_row(kind, reason, std::nullopt, subject.peer_id, 1, 0, 0)
+                          : event_row(kind, reason, Point{subject.prefix.address, 0}, std::nullopt, 1, length, 0);
+  row.time_ms = at;
+  row.lasts_s = lasts_s;
+  parts_.events.append(row);
 }
 
 void Controller::tell_ended_bans() {
   const Nanoseconds at = monotonic_now();
+  const std::int64_t at_ms = wall_now_ms();
   std::uint32_t more = 0;
-  for (const auto& subject : acl_.ended_bans(wall_now_ms())) {
+  for (const auto& subject : acl_.ended_bans(at_ms)) {
     if (ended_bans_told_.take(kEndedBansRate, at)) {
-      acl_event(shm::EventKind::kUnbanned, Reason::kExpired, subject);
+      acl_event(shm::EventKind::kUnbanned, Reason::kExpired, subject, at_ms);
     } else {
       ++more;
     }
@@ -238,27 +254,31 @@ void Controller::import_step() {
     return;
   }
   const std::int64_t at = wall_now_ms();
-  std::size_t left_out = 0;
-  for (std::size_t i = 0; i < kImportRows && import_->added < import_->expected; ++i, ++import_->added) {
-    if (!acl_.add(import_->entries[import_->added], at)) ++left_out;
+  for (std::size_t i = 0; i < kImportRows && import_->looked_at < import_->expected; ++i, ++import_->looked_at) {
+    if (acl_.add(import_->entries[import_->looked_at], at)) ++import_->added;
   }
-  if (left_out > 0) log_debug(std::to_string(left_out) + " entries of an import were over already");
-  if (import_->added < import_->expected) return;
+  if (import_->looked_at < import_->expected) return;
   import_turns_.stop();
   finish_import();
 }
 
 // When all are in force and the disk has them, or failed.
 void Controller::finish_import() {
-  if (!import_ || import_->ticket != 0 || import_->added < import_->expected) return;
+  if (!import_ || import_->ticket != 0 || import_->looked_at < import_->expected) return;
   const Import done = std::move(*import_);
   import_.reset();
   parts_.counters.set(shm::Counter::kImportUnderWay, 0);
+  if (done.added < done.expected)
+    log_debug(std::to_string(done.expected - done.added) + " entries of an import were over already");
+  event(shm::EventKind::kAclsImported, Reason::kNone, std::nullopt, std::nullopt,
+        static_cast<std::uint32_t>(done.added));
   lists_changed();
   close_banned();
-  stored(
-      {done.client, true, std::to_string(done.expected) + (done.expected == 1 ? " entry" : " entries") + " imported"},
-      done.stored);
+  stored({done.client,
+          {.ok = true,
+           .text = std::to_string(done.added) + (done.added == 1 ? " entry" : " entries") + " imported",
+           .entries = static_cast<std::uint32_t>(done.added)}},
+         done.stored);
 }
 
 // It is in the database, whatever the disk says, and so it comes into force.

@@ -10,6 +10,7 @@
 #include "base/unix_socket.h"
 #include "services/controller/controller.h"
 #include "services/controller/penalty.h"
+#include "wire/peer_id.h"
 
 namespace bulkhead::controller {
 namespace {
@@ -20,6 +21,8 @@ constexpr Nanoseconds kExchangePeriod = 50 * kMillisecond;
 // The handshake takes three messages, a running connection at most ten of each kind of peer exchange a second, one link
 // for each application that comes, and its end. What is above that is an attempt to keep the controller busy.
 constexpr TokenRate kWorkerBudget{.per_second = 40, .burst = 100};
+// Warnings about one configured peer that presents another identity: one a minute, however often it is dialled.
+constexpr TokenRate kImpostorRate{.per_second = 1.0 / 60, .burst = 1};
 
 void wipe(schema::Verdict& verdict) {
   ::explicit_bzero(verdict.channel_key.data(), verdict.channel_key.size());
@@ -314,7 +317,21 @@ void Controller::on_proved(Connection& connection, schema::KeyProofDone& answer)
     // The point is free for another attempt from the verdict on; the worker still writes its Nack.
     const Slot* slot = pool_.find(connection.ref);
     log_debug("refused " + to_text(slot->remote) + ": " + reason_name(decision.reason));
+    if (decision.reason == Reason::kUnexpectedPeerId && slot->point) warn_of_impostor(*slot->point, slot->peer_id);
   }
+}
+
+// The operator has to act on it: either who answers there has a new identity, or it is somebody else.
+void Controller::warn_of_impostor(const Point& point, const PeerId& presented) {
+  const KnownPoint* known = pool_.find_point(point);
+  if (known == nullptr || !known->expected_peer_id) return;
+  const Nanoseconds at = monotonic_now();
+  std::erase_if(impostors_told_, [at](const auto& told) { return told.second.full(kImpostorRate, at); });
+  if (!impostors_told_[point].take(kImpostorRate, at)) return;
+  log_warning("the configured peer " + to_text(point) + " presents the identity " + wire::peer_id_text(presented) +
+              " instead of " + wire::peer_id_text(*known->expected_peer_id) +
+              " and was refused; correct the id behind # of --peer if its identity is a new one, else find out who "
+              "answers there");
 }
 
 void Controller::established(Connection& connection) {

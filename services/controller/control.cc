@@ -22,11 +22,15 @@ void Controller::on_control_listener() {
 }
 
 void Controller::answer(std::uint64_t id, bool ok, const std::string& text) {
+  answer(id, {.ok = ok, .text = text});
+}
+
+void Controller::answer(std::uint64_t id, schema::ControlAnswer&& answer) {
   const auto found = clients_.find(id);
   if (found == clients_.end()) return;
   found->second.dial_id = 0;
   found->second.maintain_id = 0;
-  (void)found->second.channel.send(schema::ControlResponse(schema::ControlAnswer{ok, text}));
+  (void)found->second.channel.send(schema::ControlResponse(std::move(answer)));
 }
 
 void Controller::on_client(std::uint64_t id) {

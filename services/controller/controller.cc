@@ -111,6 +111,12 @@ Now Controller::now() const {
 void Controller::event(shm::EventKind kind, Reason reason, const std::optional<Point>& point,
                        const std::optional<PeerId>& peer, std::uint32_t count, std::uint32_t detail,
                        std::uint32_t pid) {
+  parts_.events.append(event_row(kind, reason, point, peer, count, detail, pid));
+}
+
+shm::EventRow Controller::event_row(shm::EventKind kind, Reason reason, const std::optional<Point>& point,
+                                    const std::optional<PeerId>& peer, std::uint32_t count, std::uint32_t detail,
+                                    std::uint32_t pid) {
   shm::EventRow row{};
   row.time_ms = wall_now_ms();
   row.kind = static_cast<std::uint32_t>(kind);
@@ -127,7 +133,7 @@ void Controller::event(shm::EventKind kind, Reason reason, const std::optional<P
     row.peer_id = *peer;
     row.has_peer = 1;
   }
-  parts_.events.append(row);
+  return row;
 }
 
 void Controller::restarted(Role role, Reason cause, std::uint32_t wait_status) {
@@ -380,7 +386,7 @@ void Controller::on_maintainer() {
   } else if (std::holds_alternative<schema::ProposeSwap>(*message)) {
     propose_swap();
   } else if (const auto* run = std::get_if<schema::Maintained>(&*message)) {
-    maintained(run->id, true, "maintenance is done for now");
+    maintained(*run);
   } else if (std::holds_alternative<schema::AskForPeers>(*message)) {
     if (parts_.boot.private_mode || parts_.boot.disable_peer_discovery) return;
     for (auto& connection : connections_) {

@@ -115,15 +115,15 @@ class Controller : private PoolJournal {
     UniqueFd file;
     std::vector<shm::ListEntry> entries;
     std::size_t expected = 0;
-    std::size_t added = 0;
-    Ticket ticket = 0;  ///< of its commit, while that waits for the disk
+    std::size_t looked_at = 0;
+    std::size_t added = 0;  ///< of those that were looked at; the others were over meanwhile
+    Ticket ticket = 0;      ///< of its commit, while that waits for the disk
     Result<void> stored;
   };
   /// A change of the lists that is in force and waits for the disk.
   struct Unconfirmed {
     std::uint64_t client = 0;
-    bool ok = false;
-    std::string text;  ///< the answer, if it is stored
+    schema::ControlAnswer answer;  ///< if it is stored
   };
 
   // channels of services
@@ -141,6 +141,7 @@ class Controller : private PoolJournal {
   void on_maintainer();
   bool want_maintenance(std::uint64_t id);
   void maintained(std::uint64_t id, bool ok, const std::string& text);
+  void maintained(const schema::Maintained& run);
   void on_nursery();
 
   // swaps
@@ -161,6 +162,7 @@ class Controller : private PoolJournal {
   void break_contract(Connection& connection, const std::string& how);
   bool may_exchange(Connection& connection, Nanoseconds& last);
   void on_proved(Connection& connection, schema::KeyProofDone& answer);
+  void warn_of_impostor(const Point& point, const PeerId& presented);
   void established(Connection& connection);
   void close(Connection& connection, Reason reason, bool flush = false);
   void penalise(const Slot& slot, Reason reason, Phase phase);
@@ -192,6 +194,7 @@ class Controller : private PoolJournal {
   void on_control_listener();
   void on_client(std::uint64_t id);
   void answer(std::uint64_t client, bool ok, const std::string& text);
+  void answer(std::uint64_t client, schema::ControlAnswer&& answer);
   void dial_over(std::uint64_t dial_id, Reason reason);
   void on_connect(Client& client, std::uint64_t id, const schema::ControlConnect& request);
   void on_kick(std::uint64_t id, const schema::ControlKick& request);
@@ -199,8 +202,9 @@ class Controller : private PoolJournal {
   // lists (acl_control.cc)
   void on_acl_request(std::uint64_t client, const schema::ControlRequest& request, schema::Descriptors& descriptors);
   void complete(std::uint64_t client, Acl::Outcome outcome);
-  void stored(const Unconfirmed& change, const Result<void>& outcome);
-  void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject);
+  void stored(Unconfirmed change, const Result<void>& outcome);
+  void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject, std::int64_t at,
+                 std::uint32_t lasts_s = 0);
   void tell_ended_bans();
   void lists_changed();
   void close_banned();
@@ -249,6 +253,9 @@ class Controller : private PoolJournal {
   void restarted(Role role, Reason cause, std::uint32_t wait_status);
   void event(shm::EventKind kind, Reason reason, const std::optional<Point>& point, const std::optional<PeerId>& peer,
              std::uint32_t count = 1, std::uint32_t detail = 0, std::uint32_t pid = 0);
+  static shm::EventRow event_row(shm::EventKind kind, Reason reason, const std::optional<Point>& point,
+                                 const std::optional<PeerId>& peer, std::uint32_t count, std::uint32_t detail,
+                                 std::uint32_t pid);
   Now now() const;
 
   ControllerParts parts_;
@@ -274,6 +281,7 @@ class Controller : private PoolJournal {
   TokenBucket ended_bans_told_;
   TokenBucket application_events_told_;
   std::map<shm::EventKind, std::uint32_t> untold_application_events_;
+  std::map<Point, TokenBucket> impostors_told_;  ///< of configured points: as many as these at most
   Nanoseconds store_complained_at_ = 0;
   Nanoseconds anchors_noted_at_ = 0;
   std::vector<Point> anchors_;                            ///< as they were stored last

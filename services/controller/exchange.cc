@@ -69,4 +69,28 @@ void Controller::maintained(std::uint64_t id, bool ok, const std::string& text) 
   }
 }
 
+// A run with nobody to dial ends at once, and ends so again and again until the operator names somebody.
+void Controller::maintained(const schema::Maintained& run) {
+  std::size_t connected = 0;
+  std::size_t candidates = 0;
+  for (const auto& [point, known] : pool_.points()) {
+    const Standing standing = acl_.of(point.address);
+    const bool refused = standing == Standing::kBanned || standing == Standing::kGreylisted;
+    if (known.state != shm::PointState::kDisconnected) {
+      ++connected;
+    } else if (!refused && (!parts_.boot.private_mode || pool_.trusted(point, known))) {
+      ++candidates;
+    }
+  }
+  if (pool_.active() >= parts_.boot.minimum_connections || candidates > 0)
+    return maintained(run.id, true, "maintenance is done for now");
+  const std::string text =
+      "there is nobody to dial: " + std::to_string(pool_.active()) + " of at least " +
+      std::to_string(parts_.boot.minimum_connections) + " connections, and no " + (connected > 0 ? "other " : "") +
+      (parts_.boot.private_mode ? "trusted " : "") +
+      "point is known that may be dialled; name some with --peer when the node starts, or dial one now with `bulkhead "
+      "connect address ADDRESS:PORT`";
+  maintained(run.id, connected > 0, connected > 0 ? "maintenance is done for now, but " + text : text);
+}
+
 }  // namespace bulkhead::controller

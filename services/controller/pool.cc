@@ -195,9 +195,10 @@ void Pool::trust_point(const Point& point, Now now) {
   register_point(point, true, now);
 }
 
-void Pool::untrust_points(const Prefix& prefix) {
-  points_.untrust(prefix);
+bool Pool::untrust_points(const Prefix& prefix) {
+  const bool any = points_.untrust(prefix);
   standings_changed();
+  return any;
 }
 
 void Pool::standings_changed() {

@@ -145,8 +145,8 @@ class Pool {
 
   /// Trust in a point alone, beside the lists. Registers it.
   void trust_point(const Point& point, Now now);
-  /// Takes trust from every point of the prefix, configured ones too.
-  void untrust_points(const Prefix& prefix);
+  /// Takes trust from every point of the prefix, configured ones too. Whether there was one.
+  bool untrust_points(const Prefix& prefix);
   /// The lists changed: what is shown of trust is shown anew.
   void standings_changed();
 

@@ -1,5 +1,7 @@
 #include "services/controller/pool_points.h"
 
+#include <utility>
+
 #include "services/controller/pool_bounds.h"
 #include "services/controller/pool_rows.h"
 
@@ -130,10 +132,12 @@ void PoolPoints::set_anchor(const Point& point, Now now) {
   publish(point, *known);
 }
 
-void PoolPoints::untrust(const Prefix& prefix) {
+bool PoolPoints::untrust(const Prefix& prefix) {
+  bool any = false;
   for (auto& [point, known] : points_) {
-    if (bulkhead::contains(prefix, point.address)) known.trusted = false;
+    if (bulkhead::contains(prefix, point.address)) any = std::exchange(known.trusted, false) || any;
   }
+  return any;
 }
 
 // ---- which are ourselves

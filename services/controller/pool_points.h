@@ -38,8 +38,8 @@ class PoolPoints {
   bool hear_on_lan(const Point& point, Now now);
   void forget(const Point& point);
   void set_anchor(const Point& point, Now now);
-  /// Takes trust from every point of the prefix; shows nothing of it yet.
-  void untrust(const Prefix& prefix);
+  /// Takes trust from every point of the prefix; shows nothing of it yet. Whether there was one.
+  bool untrust(const Prefix& prefix);
 
   // Which are ourselves.
   void add_own(const Point& point);

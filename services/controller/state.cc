@@ -246,8 +246,8 @@ void Controller::flush_store() {
 void Controller::tell_outcomes() {
   for (const CommitOutcome& outcome : parts_.store->outcomes()) {
     if (import_ && import_->ticket == outcome.ticket) import_stored(outcome.stored);
-    const auto change = unconfirmed_.extract(outcome.ticket);
-    if (!change.empty()) stored(change.mapped(), outcome.stored);
+    auto change = unconfirmed_.extract(outcome.ticket);
+    if (!change.empty()) stored(std::move(change.mapped()), outcome.stored);
   }
 }
 

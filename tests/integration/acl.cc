@@ -137,7 +137,9 @@ TEST_F(Lists, BanForATimeEndsByItself) {
 
   done({"ban", "address", address, "--for", "2s"});
 
-  EXPECT_FALSE(entry("blacklist", address).value("until", Json()).is_null());
+  const Json end = entry("blacklist", address).value("until", Json());
+  EXPECT_FALSE(end.is_null());
+  EXPECT_EQ(node_->wait_event("banned", address).value("until", Json()), end) << node_->events();
   EXPECT_TRUE(eventually([&] { return !banned(address); }));
   const Json event = node_->wait_event("expired", address);
   EXPECT_EQ(event.value("event", ""), "unbanned") << node_->events();
@@ -158,6 +160,35 @@ TEST_F(Lists, OutliveANodeThatIsKilled) {
   EXPECT_EQ(entry("blacklist", address).value("reason", ""), "for good");
   EXPECT_FALSE(entry("whitelist", "idrdoT9g6YwELhUQyshCcHwAzBS9zA").is_null());
   ASSERT_NO_FATAL_FAILURE(expect_shut_out(address, "banned"));
+}
+
+TEST_F(Lists, AnswerForAPrefixAsAWhole) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"ban", "address", "10.1.0.0/16", "--reason", "rude"});
+  done({"ban", "address", "10.2.0.1"});
+
+  const auto asked = [&](const std::string& prefix) { return node_->json({"is", "address", "banned", prefix}); };
+  EXPECT_EQ(asked("10.1.2.0/24")["banned"], true);
+  EXPECT_EQ(asked("10.1.0.0/16")["prefix"], "10.1.0.0/16");
+  EXPECT_EQ(asked("10.0.0.0/8")["banned"], false) << "most of it is welcome";
+  EXPECT_EQ(asked("10.0.0.0/8")["refusals_within"], 2);
+  EXPECT_FALSE(asked("10.1.2.3").contains("refusals_within"));
+  EXPECT_EQ(
+      done({"is", "address", "banned", "10.1.2.0/24"}).rfind("yes: all of 10.1.2.0/24 is banned as 10.1.0.0/16", 0),
+      0U);
+  EXPECT_EQ(done({"is", "address", "banned", "10.0.0.0/8"}),
+            "no: 10.0.0.0/8 as a whole is not in any list; 2 bans or greylistings are of a part of it, see `bulkhead "
+            "acl`\n");
+
+  const Json why = node_->json({"why", "10.1.2.0/24"});
+  EXPECT_EQ(why["subject"], "10.1.2.0/24");
+  EXPECT_EQ(why["reason"], "rude") << why;
+  EXPECT_EQ(why["events"].size(), 1U) << why;
+  EXPECT_EQ(node_->json({"why", "10.0.0.0/8"})["events"].size(), 2U);
+  EXPECT_EQ(
+      done({"why", "10.0.0.0/8"})
+          .rfind("10.0.0.0/8 would be let in: no list refuses all of it; 2 bans or greylistings are of a part", 0),
+      0U);
 }
 
 // ---- trust
@@ -187,6 +218,24 @@ TEST_F(Lists, TrustIsRefusedUnderAWiderBanThatItNames) {
 
   EXPECT_TRUE(entry("whitelist", "10.1.2.3").is_null());
   EXPECT_TRUE(banned("10.1.2.3"));
+}
+
+TEST_F(Lists, HaveNoEventOfWhatWasNotInThem) {
+  ASSERT_NO_FATAL_FAILURE(start_alone({.arguments = {"--peer", "127.255.255.1:1"}}));
+  const std::string peer = "idrdoT9g6YwELhUQyshCcHwAzBS9zA";
+  EXPECT_EQ(done({"unban", "address", "10.0.0.0/8"}), "10.0.0.0/8 was not banned\n");
+  EXPECT_EQ(done({"unban", "peer", peer}), peer + " was not banned\n");
+  EXPECT_EQ(done({"untrust", "address", "10.1.2.3"}), "10.1.2.3 was not trusted\n");
+  // Trust of a configured peer is none of an entry.
+  EXPECT_EQ(done({"untrust", "address", "127.255.255.1"}), "127.255.255.1 is trusted no more\n");
+  EXPECT_EQ(done({"untrust", "address", "127.255.255.1"}), "127.255.255.1 was not trusted\n");
+
+  std::vector<std::string> told;
+  for (const Json& event : node_->json_lines({"events"})) {
+    const std::string kind = event["event"];
+    if (kind == "unbanned" || kind == "untrusted") told.push_back(kind + " " + event["addr"].get<std::string>());
+  }
+  EXPECT_EQ(told, std::vector<std::string>{"untrusted 127.255.255.1"});
 }
 
 // ---- greylist
@@ -224,6 +273,10 @@ TEST_F(Lists, GarbageGreylistsItsSenderUntilTheGreylistIsCleared) {
   EXPECT_GE(why["counts"].size(), 2U) << "refused and greylisted\n" << why;
 
   EXPECT_EQ(done({"greylist", "clear"}), "2 greylistings lifted\n");
+  const Json cleared = node_->json_lines({"events"}).back();
+  EXPECT_EQ(cleared["event"], "greylist_cleared") << cleared;
+  EXPECT_EQ(cleared["greylistings"], 2) << cleared;
+  EXPECT_EQ(node_->json({"why", much})["events"][0]["event"], "greylist_cleared") << node_->json({"why", much});
 
   Peer peer = node_->make_peer();
   ASSERT_NO_FATAL_FAILURE(shake_hands_from(peer, much));
@@ -326,6 +379,9 @@ TEST_F(Lists, AreImportedAndExported) {
   for (int i = 0; i < 3000; ++i) text += "10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250) + "\n";
 
   EXPECT_EQ(done({"acl", "import", "-"}, text), "3003 entries imported\n");
+  const Json imported = node_->json_lines({"events"}).back();
+  EXPECT_EQ(imported["event"], "acls_imported") << imported;
+  EXPECT_EQ(imported["entries"], 3003) << imported;
 
   EXPECT_EQ(entry("blacklist", "192.0.2.0/24").value("until", ""), "2199-01-01T00:00:00.000Z");
   EXPECT_EQ(entry("blacklist", "192.0.2.0/24").value("reason", ""), "abuse");
@@ -341,6 +397,28 @@ TEST_F(Lists, AreImportedAndExported) {
   EXPECT_EQ(done({"acl", "import", file}), "3003 entries imported\n");
   EXPECT_EQ(done({"acl", "export", file}), "");
   EXPECT_EQ(read_file(file), exported);
+}
+
+TEST_F(Lists, TellNumbersToPrograms) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  const auto answer = [&](std::vector<std::string> words, const std::string& input = "") {
+    words.push_back("--json");
+    return Json::parse(done(words, input));
+  };
+  EXPECT_EQ(answer({"acl", "import", "-"},
+                   "10.0.0.0/8\n10.0.0.0/8 again\n10.1.0.0/16 until=2001-01-01T00:00:00Z\n192.0.2.7 " +
+                       std::string(60, 'x') + "\n"),
+            Json({{"ok", true},
+                  {"text", "2 entries imported"},
+                  {"entries", 2},
+                  {"repeated", 1},
+                  {"over", 1},
+                  {"reasons_shortened", 1}}));
+  EXPECT_EQ(answer({"acl", "import", "-"})["entries"], 0);
+  EXPECT_EQ(answer({"clear", "acls"}),
+            Json({{"ok", true}, {"text", "2 bans and 0 greylistings lifted"}, {"bans", 2}, {"greylistings", 0}}));
+  EXPECT_EQ(answer({"greylist", "clear"}),
+            Json({{"ok", true}, {"text", "0 greylistings lifted"}, {"greylistings", 0}}));
 }
 
 TEST_F(Lists, StayAsTheyAreWhenAnImportHasABadLine) {
@@ -379,6 +457,24 @@ TEST_F(Lists, RefuseAnImportThatTrustsWhatIsBanned) {
             std::string::npos)
       << exported;
   EXPECT_EQ(done({"acl", "import", "-"}, exported), "3 entries imported\n");
+
+  const Json listed = node_->json({"acl", "export"});
+  acl = node_->json({"acl"});
+  ASSERT_EQ(listed.size(), 4U) << listed;
+  for (Json entry : listed) {
+    const Json list = entry["list"];
+    EXPECT_EQ(entry.value("without_effect_under", ""), list == "whitelist" ? "198.51.100.0/24" : "") << entry;
+    entry.erase("list");
+    entry.erase("without_effect_under");
+    const Json& of_acl = acl[list.get<std::string>()];
+    EXPECT_NE(std::find(of_acl.begin(), of_acl.end(), entry), of_acl.end()) << entry << " is not in " << of_acl;
+  }
+  const std::string file = node_->data_dir() + "/exported.json";
+  EXPECT_EQ(done({"acl", "export", "--json", file}), "");
+  EXPECT_EQ(Json::parse(read_file(file)), listed);
+  done({"clear", "acls"});
+  done({"untrust", "address", "198.51.100.7"});
+  EXPECT_EQ(node_->json({"acl", "export"}), Json::array());
 }
 
 TEST_F(Lists, SayThatThereIsNothingInThem) {

@@ -229,6 +229,25 @@ TEST_F(Dialling, MaintainRunsNowAndReturnsWhenItIsDone) {
   EXPECT_TRUE(eventually([&] { return swap_was_requested(); })) << "a run of a node that is content ends with it";
 }
 
+TEST_F(Dialling, MaintainSaysThatThereIsNobodyToDial) {
+  // A node that may ask its neighbours goes on with that.
+  ASSERT_NO_FATAL_FAILURE(start_alone({.config = R"({"p2p": {"disable_peer_discovery": true}})"}));
+  const auto lonely = node_->cli({"maintain"});
+  EXPECT_EQ(lonely.exit_status, 1) << lonely;
+  EXPECT_EQ(lines_of(lonely.err), 1u) << lonely;
+  for (const char* said : {"nobody to dial", "--peer", "bulkhead connect address"})
+    EXPECT_NE(lonely.err.find(said), std::string::npos) << lonely;
+
+  // One that is there but does not suffice.
+  Callee only;
+  only.answer();
+  ASSERT_EQ(node_->cli({"connect", "address", only.listener.point()}).exit_status, 0) << node_->events();
+  ASSERT_TRUE(only.handshake.get());
+  const auto few = node_->cli({"maintain"});
+  EXPECT_EQ(few.exit_status, 0) << few;
+  EXPECT_NE(few.out.find("1 of at least 10 connections, and no other point is known"), std::string::npos) << few;
+}
+
 TEST_F(Dialling, RunsWhenAnApplicationAsksForIt) {
   ASSERT_NO_FATAL_FAILURE(start_content({}));
   // The runs at the start of the node and on the way here are over, and no other has a cause for two minutes.

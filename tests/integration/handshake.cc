@@ -517,11 +517,12 @@ TEST_F(Handshake, IsSilentWhenTheDialledPeerIsNotTheExpectedOne) {
   Responder wrong;
   Responder right;
   Peer somebody;
-  auto silence = std::async(std::launch::async, [&]() -> Result<Ending> {
+  const auto be_called = [&]() -> Result<Ending> {
     if (auto done = wrong.accept(); !done) return done.error();
     if (auto done = wrong.peer.introduce(); !done) return done.error();
     return wrong.peer.read_until_closed();
-  });
+  };
+  auto silence = std::async(std::launch::async, be_called);
   auto handshake = std::async(std::launch::async, [&] {
     auto done = right.accept();
     return done ? right.peer.handshake() : done;
@@ -536,6 +537,17 @@ TEST_F(Handshake, IsSilentWhenTheDialledPeerIsNotTheExpectedOne) {
   expect_event({"unexpected_peer_id"}, wrong.address());
   const auto done = handshake.get();
   EXPECT_TRUE(done) << done.error().text;
+
+  // The operator is told of it, within a minute once.
+  const std::string warning = "the configured peer " + wrong.point() + " presents the identity " +
+                              wrong.peer.peer_id() + " instead of " + somebody.peer_id();
+  EXPECT_TRUE(eventually([&] { return node_->log().find(warning) != std::string::npos; })) << node_->log();
+  silence = std::async(std::launch::async, be_called);
+  // Or the node has dialled it again by itself already.
+  (void)node_->cli({"connect", "address", wrong.point()});
+  ASSERT_TRUE(silence.get());
+  const std::string log = node_->log();
+  EXPECT_EQ(log.find(warning), log.rfind(warning)) << log;
 }
 
 TEST_F(Handshake, IsSilentToStrangersInPrivateMode) {

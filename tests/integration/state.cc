@@ -77,6 +77,33 @@ TEST_F(State, ThatIsDamagedIsSetAsideAndTheNodeRuns) {
   EXPECT_TRUE(logged("the log of the state database is damaged")) << node_->log();
 }
 
+TEST_F(State, ThatWasEmptiedIsSetAsideAndTheNodeSaysSo) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const std::string peer = witness_->peer_id();
+  witness_.reset();
+  ASSERT_EQ(node_->cli({"ban", "address", "10.0.0.0/8"}).exit_status, 0);
+  ASSERT_EQ(node_->stop(), 0);
+  EXPECT_FALSE(logged("emptied")) << "a fresh node is silent\n" << node_->log();
+  fs::resize_file(file("state.db"), 0);
+
+  const auto started = node_->start();
+
+  ASSERT_TRUE(started) << started.error().text;
+  const auto kept = set_aside();
+  ASSERT_FALSE(kept.empty());
+  EXPECT_TRUE(logged("set aside as " + file(""))) << node_->log();
+  EXPECT_TRUE(fs::exists(file("state.db")));
+  EXPECT_EQ(node_->json({"acl"})["blacklist"], Json::array());
+  const Json peers = node_->json({"peers"});
+  ASSERT_EQ(peers.size(), 1U) << "from peers.json\n" << peers;
+  EXPECT_EQ(peers[0][0], peer);
+  ASSERT_EQ(node_->stop(), 0);
+
+  const auto again = node_->start();
+  ASSERT_TRUE(again) << again.error().text;
+  EXPECT_EQ(set_aside(), kept) << "once";
+}
+
 TEST_F(State, OfALaterVersionIsRefusedAndLeftAlone) {
   ASSERT_NO_FATAL_FAILURE(run_once());
   // user_version, in the header of a database of SQLite.

@@ -40,14 +40,17 @@ int change(const Arguments& arguments) {
   return report(arguments, ask_controller(arguments.data_dir, request, kChangeWait));
 }
 
+std::string one_line(const ShownJson& json) {
+  return json.dump(-1, ' ', false, ShownJson::error_handler_t::replace);
+}
+
 /// The list as elements of a JSON array, one a line. False: nobody reads.
 bool write_entries(PieceWriter& out, const shm::ListsTable& lists, AclList list, std::int64_t now_ms) {
   bool first = true;
   bool taken = out.add("[");
   lists.for_each(now_ms, [&](const ListEntry& entry) {
     if (entry.list != list) return true;
-    taken = out.add(first ? "\n  " : ",\n  ") &&
-            out.add(entry_json(entry).dump(-1, ' ', false, ShownJson::error_handler_t::replace));
+    taken = out.add(first ? "\n  " : ",\n  ") && out.add(one_line(entry_json(entry)));
     first = false;
     return taken;
   });
@@ -132,8 +135,8 @@ void tell_left_out(const ImportEntries& entries) {
   tell(entries.shortened, " reasons shortened to 47 bytes");
 }
 
-Result<std::string> import_entries(const Arguments& arguments, const ImportEntries& entries) {
-  if (entries.rows.empty()) return std::string("0 entries imported");
+Result<schema::ControlAnswer> import_entries(const Arguments& arguments, const ImportEntries& entries) {
+  if (entries.rows.empty()) return schema::ControlAnswer{.ok = true, .text = "0 entries imported"};
   auto rows = sealed_rows(entries.rows);
   if (!rows) return rows.error();
   schema::ControlImport request;
@@ -168,28 +171,33 @@ Result<void> refuse_useless_trust(const Arguments& arguments, const ImportEntrie
   });
 }
 
-bool write_export(int fd, const shm::ListsTable& lists) {
+bool write_export(int fd, const shm::ListsTable& lists, bool json) {
   PieceWriter out(fd);
   bool taken = true;
+  bool first = true;
   const std::int64_t now = wall_now_ms();
   lists.for_each(now, [&](const ListEntry& entry) {
     if (entry.list == AclList::kGrey) return true;
     std::optional<ListEntry> ban;
     if (entry.list == AclList::kWhite)
       ban = entry.is_peer ? standing_ban(lists, entry.peer, now) : standing_ban(lists, entry.prefix, now);
-    taken = out.add(export_line(entry, ban));
+    taken = json ? out.add(first ? "[\n  " : ",\n  ") && out.add(one_line(export_json(entry, ban)))
+                 : out.add(export_line(entry, ban));
+    first = false;
     return taken;
   });
+  if (taken && json) taken = out.add(first ? "[]\n" : "\n]\n");
   return taken && out.flush();
 }
 
 /// Replaces `path` at one blow: who reads it meanwhile sees the old file or the new one.
-Result<void> export_to(const std::string& path, const shm::ListsTable& lists) {
+Result<void> export_to(const std::string& path, const shm::ListsTable& lists, bool json) {
   const std::string beside = path + ".part";
   UniqueFd file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640));
   const auto wrong = [&] { return failure(system_error(in_quotes(path) + " cannot be written").text); };
   if (!file) return wrong();
-  if (!write_export(file.get(), lists) || ::fsync(file.get()) != 0 || ::rename(beside.c_str(), path.c_str()) != 0) {
+  if (!write_export(file.get(), lists, json) || ::fsync(file.get()) != 0 ||
+      ::rename(beside.c_str(), path.c_str()) != 0) {
     const Error error = wrong();
     ::unlink(beside.c_str());
     return error;
@@ -216,21 +224,35 @@ int run_untrust(const Arguments& arguments) {
 }
 
 int run_clear_acls(const Arguments& arguments) {
-  return report(arguments, ask_controller(arguments.data_dir, schema::ControlClearAcls{}, kBulkWait));
+  const auto answer = ask_controller(arguments.data_dir, schema::ControlClearAcls{}, kBulkWait);
+  if (!answer) return fail(answer.error());
+  return report(arguments, answer, {{"bans", answer->bans}, {"greylistings", answer->greylistings}});
 }
 
 int run_greylist_clear(const Arguments& arguments) {
-  return report(arguments, ask_controller(arguments.data_dir, schema::ControlClearGreylist{}, kBulkWait));
+  const auto answer = ask_controller(arguments.data_dir, schema::ControlClearGreylist{}, kBulkWait);
+  if (!answer) return fail(answer.error());
+  return report(arguments, answer, {{"greylistings", answer->greylistings}});
 }
 
 int run_is_banned(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
   const std::int64_t now = wall_now_ms();
-  const auto matches = arguments.subject.peer_id ? node->tables.lists->match_all(*arguments.subject.peer_id, now)
-                                                 : node->tables.lists->match_all(arguments.subject.prefix.address, now);
-  const std::string answer = is_refused(matches) ? "yes: " : "no: ";
-  print(arguments.json ? json_text(banned_json(matches)) : answer + standing_text(matches) + "\n");
+  const auto& subject = arguments.subject;
+  const auto matches = matches_of(*node->tables.lists, subject, now);
+  ShownJson json = banned_json(matches);
+  std::string answer = is_refused(matches) ? "yes: " : "no: ";
+  const bool is_prefix = !subject.peer_id && !is_single(subject.prefix);
+  const std::string name = to_text(subject.prefix);
+  if (is_prefix) answer += matches.empty() ? name + " as a whole is " : "all of " + name + " is ";
+  answer += standing_text(matches);
+  if (is_prefix) {
+    const std::size_t within = refusals_within(*node->tables.lists, subject.prefix, now);
+    json["refusals_within"] = within;
+    if (within > 0 && !is_refused(matches)) answer += "; " + within_text(within) + ", see `bulkhead acl`";
+  }
+  print(arguments.json ? json_text(json) : answer + "\n");
   return kDone;
 }
 
@@ -271,17 +293,24 @@ int run_acl_import(const Arguments& arguments) {
   const auto has_effect = refuse_useless_trust(arguments, *entries, *text, name, defaults, now);
   if (!has_effect) return fail(has_effect.error());
   tell_left_out(*entries);
-  return report(arguments, import_entries(arguments, *entries));
+  const auto answer = import_entries(arguments, *entries);
+  if (!answer) return fail(answer.error());
+  // What was left out is told on standard error as well.
+  return report(arguments, answer,
+                {{"entries", answer->entries},
+                 {"repeated", entries->repeated},
+                 {"over", entries->over},
+                 {"reasons_shortened", entries->shortened}});
 }
 
 int run_acl_export(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
   if (arguments.file.empty() || arguments.file == "-") {
-    write_export(STDOUT_FILENO, *node->tables.lists);
+    write_export(STDOUT_FILENO, *node->tables.lists, arguments.json);
     return kDone;
   }
-  const auto written = export_to(arguments.file, *node->tables.lists);
+  const auto written = export_to(arguments.file, *node->tables.lists, arguments.json);
   return written ? kDone : fail(written.error());
 }
 

@@ -112,7 +112,8 @@ void set_target(Line& line, std::string_view word) {
     line.row.length = kAddressBits;
     line.row.is_peer = 1;
   } else {
-    line.error = in_quotes(std::string(word.substr(0, 80))) + ": " + prefix.error().text + ", or a peer id";
+    line.error = in_quotes(std::string(word.substr(0, 80))) + ": " + prefix.error().text +
+                 "; a line begins with a prefix, an address or a peer id, or with # when it is a comment";
   }
 }
 
@@ -365,6 +366,12 @@ std::string export_line(const shm::ListEntry& entry, const std::optional<shm::Li
   if (entry.list == shm::AclList::kWhite) line += " list=white";
   if (!entry.words().empty()) line += " reason=" + std::string(entry.words());
   return line + "\n";
+}
+
+ShownJson export_json(const shm::ListEntry& entry, const std::optional<shm::ListEntry>& ban) {
+  ShownJson json = listed_json(entry);
+  if (ban) json["without_effect_under"] = target_text(*ban);
+  return json;
 }
 
 }  // namespace bulkhead::cli

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "schema/import_row.h"
+#include "services/controller/cli/views.h"
 #include "shm/lists.h"
 
 /// Lists as text, one entry a line:
@@ -56,5 +57,8 @@ Result<void> check_trust(const ImportEntries& entries, std::string_view text, co
 /// The line that parse_import() reads as this entry, with its line end. `ban`: what makes the entry useless; the line
 /// is a comment then, so that the whole can be imported again.
 std::string export_line(const shm::ListEntry& entry, const std::optional<shm::ListEntry>& ban = std::nullopt);
+/// The same for programs, to be read and not to be imported: {"list", ...} and the fields of entry_json(), and
+/// "without_effect_under" with the ban's target if there is one.
+ShownJson export_json(const shm::ListEntry& entry, const std::optional<shm::ListEntry>& ban = std::nullopt);
 
 }  // namespace bulkhead::cli

@@ -62,6 +62,12 @@ ShownJson entry_json(const ListEntry& entry) {
   return json;
 }
 
+ShownJson listed_json(const ListEntry& entry) {
+  ShownJson json = {{"list", list_title(entry.list)}};
+  json.update(entry_json(entry));
+  return json;
+}
+
 std::string entry_line(const ListEntry& entry) {
   std::string line;
   const auto column = [&](const std::string& text, std::size_t width) {
@@ -91,6 +97,34 @@ ShownJson banned_json(const std::vector<ListEntry>& matches) {
   if (refused) json["list"] = list_title(matches.front().list);
   if (!matches.empty()) json.update(entry_json(matches.front()));
   return json;
+}
+
+std::vector<ListEntry> matches_of(const shm::ListsTable& lists, const schema::AclSubject& subject,
+                                  std::int64_t now_ms) {
+  if (subject.peer_id) return lists.match_all(*subject.peer_id, now_ms);
+  std::vector<ListEntry> matches;
+  // In the order in which the lists decide.
+  for (const AclList list : {AclList::kBlack, AclList::kWhite, AclList::kGrey}) {
+    const auto covering = lists.covering(list, subject.prefix, now_ms);
+    matches.insert(matches.end(), covering.begin(), covering.end());
+  }
+  return matches;
+}
+
+std::size_t refusals_within(const shm::ListsTable& lists, const Prefix& prefix, std::int64_t now_ms) {
+  if (is_single(prefix)) return 0;
+  std::size_t count = 0;
+  lists.for_each(now_ms, [&](const ListEntry& entry) {
+    const bool part = !entry.is_peer && entry.prefix != prefix && contains(prefix, entry.prefix);
+    if (part && entry.list != AclList::kWhite) ++count;
+    return true;
+  });
+  return count;
+}
+
+std::string within_text(std::size_t refusals) {
+  return std::to_string(refusals) + (refusals == 1 ? " ban or greylisting is" : " bans or greylistings are") +
+         " of a part of it";
 }
 
 bool is_refused(const std::vector<ListEntry>& matches) {

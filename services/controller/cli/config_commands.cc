@@ -4,6 +4,7 @@
 #include "services/controller/cli/config.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/output.h"
+#include "services/controller/cli/peers_file.h"
 #include "services/controller/cli/setting_table.h"
 #include "services/controller/cli/status.h"
 #include "services/controller/cli/views.h"
@@ -57,11 +58,16 @@ int run_config_validate(const Arguments& arguments) {
   if (const std::string& as_map = configuration->settings.as_map_file; !as_map.empty()) {
     if (const auto read = AsMap::load(as_map); !read) return fail(read.error());
   }
+  // A node that finds it does not start on what it cannot read.
+  const auto peers = check_peers_file(arguments.data_dir);
+  if (!peers) return fail(peers.error());
   const std::string path = configuration_path(arguments.data_dir);
   const bool present = exists(path);
   if (arguments.json) {
-    print(json_text(
-        {{"valid", true}, {"file", present ? ShownJson(path) : ShownJson()}, {"notes", configuration->notes}}));
+    print(json_text({{"valid", true},
+                     {"file", present ? ShownJson(path) : ShownJson()},
+                     {"peers_file", peers->empty() ? ShownJson() : ShownJson(*peers)},
+                     {"notes", configuration->notes}}));
   } else {
     tell(configuration->notes);
     print(present ? path + " is valid\n" : "There is no " + path + "; the defaults are valid\n");

@@ -43,9 +43,9 @@ Result<schema::ControlResponse> wait_for_answer(schema::Channel& channel, std::c
 
 }  // namespace
 
-Result<std::string> ask_controller(const std::string& data_dir, const schema::ControlRequest& request,
-                                   std::chrono::milliseconds timeout, std::span<const int> descriptors,
-                                   const std::function<void()>& waiting) {
+Result<schema::ControlAnswer> ask_controller(const std::string& data_dir, const schema::ControlRequest& request,
+                                             std::chrono::milliseconds timeout, std::span<const int> descriptors,
+                                             const std::function<void()>& waiting) {
   auto socket = connect_unix(data_dir + "/run", "control.sock");
   if (!socket) {
     if (socket.error().errno_value == EACCES || socket.error().errno_value == EPERM) {
@@ -66,12 +66,19 @@ Result<std::string> ask_controller(const std::string& data_dir, const schema::Co
   }
   auto& answer = std::get<schema::ControlAnswer>(*response);
   if (!answer.ok) return failure(answer.text.empty() ? "the node refused" : answer.text);
-  return answer.text.empty() ? std::string("done") : std::move(answer.text);
+  if (answer.text.empty()) answer.text = "done";
+  return std::move(answer);
 }
 
-int report(const Arguments& arguments, const Result<std::string>& answer) {
+int report(const Arguments& arguments, const Result<schema::ControlAnswer>& answer, const AnswerNumbers& numbers) {
   if (!answer) return fail(answer.error());
-  print(arguments.json ? json_text({{"ok", true}, {"text", *answer}}) : *answer + "\n");
+  if (arguments.json) {
+    ShownJson json = {{"ok", true}, {"text", answer->text}};
+    for (const auto& [name, number] : numbers) json[name] = number;
+    print(json_text(json));
+  } else {
+    print(answer->text + "\n");
+  }
   return exit_status(ProgramExit::kDone);
 }
 

@@ -222,7 +222,8 @@ class Tree {
                          "bulkhead config init --net-addr 127.0.0.1:9732 --connections 20"));
     setting_options(leaf(config, Command::kConfigShow, "show", "Show every setting with its value and origin",
                          "bulkhead config show --json"));
-    setting_options(leaf(config, Command::kConfigValidate, "validate", "Check config.json, and options with it",
+    setting_options(leaf(config, Command::kConfigValidate, "validate",
+                         "Check config.json, options with it, and peers.json if there is one",
                          "bulkhead config validate"));
   }
 
@@ -279,25 +280,31 @@ class Tree {
       return leaf(*parent, Command::kIsBanned, "banned", "Say whether it is banned or greylisted, and why", example);
     };
     question("address", "bulkhead is address banned 192.0.2.7")
-        .add_option("ADDRESS", raw_.address, "One address; a port is ignored")
+        .add_option("ADDRESS", raw_.subject_address,
+                    "An address (a port is ignored) or a prefix, which is banned when one ban covers all of it")
         ->required();
     question("peer", "bulkhead is peer banned idrdoT9g6YwELhUQyshCcHwAzBS9zA --json")
         .add_option("PEER", raw_.subject_peer, "Peer id")
         ->required();
 
     CLI::App& acl = showing_group("acl", "Show what is in the lists, why and until when", "bulkhead acl --json");
-    auto& import = leaf(acl, Command::kAclImport, "import", "Add entries from a file, all or none",
-                        "bulkhead acl import banned.txt\n\nA line: PREFIX|PEER [until=TIME | for=DURATION] "
-                        "[list=black|white] [reason]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse feed\n  192.0.2.7 "
-                        "until=2030-01-01T00:00:00Z\nEmpty lines, and what follows '#' or ';', are left out.");
+    auto& import =
+        leaf(acl, Command::kAclImport, "import", "Add entries from a file, all or none",
+             "bulkhead acl import banned.txt\n\nA line: PREFIX|PEER [until=TIME | for=DURATION] "
+             "[list=black|white] [reason]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse feed\n  192.0.2.7 "
+             "until=2030-01-01T00:00:00Z\nEmpty lines are left out, and what follows '#' or ';' at the beginning of a "
+             "line, of a field or of the reason;\nwithin a reason these characters belong to it.");
     import.add_option("FILE", raw_.file, "The file; - for standard input")->required();
-    texts(import, "--for", raw_.duration, "Lines that name no end end after this time: 90s, 15m, 24h, 7d, 2w",
-          "DURATION");
+    texts(import, "--for", raw_.duration,
+          "Lines that name no end end after this time: 90s, 15m, 24h, 7d, 2w; a number alone is seconds", "DURATION");
     import.add_option("--list", raw_.list, "The list for lines that name none: black (the default) or white")
         ->check(CLI::IsMember({"black", "white"}));
     auto& export_ = leaf(acl, Command::kAclExport, "export", "Write bans and trust as 'acl import' reads them",
                          "bulkhead acl export | ssh other bulkhead acl import -");
     export_.add_option("FILE", raw_.file, "The file, replaced if it is there (default: standard output)");
+    export_.footer(
+        "Example:\n  bulkhead acl export | ssh other bulkhead acl import -\n\nWith --json a list of the entries, to be "
+        "read by programs and not by 'acl import'.");
     entries_.push_back(Entry{&acl, Command::kAcl});
 
     CLI::App& greylist =
@@ -307,7 +314,7 @@ class Tree {
 
     leaf(root_, Command::kWhy, "why", "Tell what the node knows about an address or a peer, and what happens to it now",
          "bulkhead why 192.0.2.7")
-        .add_option("SUBJECT", raw_.subject, "An address, with or without a port, or a peer id")
+        .add_option("SUBJECT", raw_.subject, "An address, with or without a port, a prefix or a peer id")
         ->required();
 
     auto& clear = group("clear", "Empty the lists", "bulkhead clear acls");
@@ -323,7 +330,8 @@ class Tree {
   }
 
   void entry_options(CLI::App& app) {
-    texts(app, "--for", raw_.duration, "It ends by itself after this time: 90s, 15m, 24h, 7d, 2w", "DURATION");
+    texts(app, "--for", raw_.duration,
+          "It ends by itself after this time: 90s, 15m, 24h, 7d, 2w; a number alone is seconds", "DURATION");
     texts(app, "--reason", raw_.reason, "Words that the lists show, at most 47 bytes", "TEXT");
   }
 
@@ -491,20 +499,16 @@ std::optional<std::string> convert_lists(const Raw& raw, Arguments& out) {
   if (raw.subject_peer) {
     if (auto wrong = wrong_peer(*raw.subject_peer, out.subject.peer_id.emplace())) return "PEER: " + *wrong;
   }
-  if (out.command == Command::kIsBanned && !raw.subject_peer) {
-    Point point;
-    if (auto wrong = wrong_address(raw.address, point)) return "ADDRESS: " + *wrong;
-    out.subject.prefix = prefix_of(point.address, kAddressBits);
-  }
   if (raw.subject) {
     if (const auto peer = wire::parse_peer_id(*raw.subject)) {
       out.subject.peer_id = *peer;
     } else if (const auto point = parse_point(*raw.subject, 0)) {
       out.subject.prefix = prefix_of(point->address, kAddressBits);
       out.port = point->port;
+    } else if (const auto prefix = parse_prefix(*raw.subject)) {
+      out.subject.prefix = *prefix;
     } else {
-      return "SUBJECT: " + in_quotes(*raw.subject) +
-             " is neither an address, as 192.0.2.7 or [2001:db8::1]:9732, nor a " + "peer id";
+      return "SUBJECT: " + in_quotes(*raw.subject) + ": " + prefix.error().text + ", or a peer id";
     }
   }
   if (raw.duration.size() > 1 || raw.reason.size() > 1) return "--for and --reason: give each once";

@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "base/address.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "services/common/state_files.h"
 #include "services/controller/cli/acl_file.h"
 #include "services/controller/cli/files.h"
 #include "services/controller/cli/output.h"
@@ -269,7 +271,7 @@ std::string peers_path(const std::string& data_dir) {
 
 /// Where it says which peers.json is this node's own work.
 std::string mark_path(const std::string& data_dir) {
-  return data_dir + "/state/peers.json.written";
+  return data_dir + "/state/" + service::kPeersMark;
 }
 
 /// Another text for each content of a file, as far as its size, its time and its place tell; empty: there is none.
@@ -306,6 +308,16 @@ Result<void> save_peers(const std::string& path, const std::string& mark, int po
   // Without it the file is looked at as any other is: nothing is lost by that.
   (void)replace_file(mark, kMarkMode, [&](int fd) { return write_all(fd, stamp); });
   return {};
+}
+
+/// Nothing when there is no file.
+Result<std::optional<KnownPeers>> read_peers(const std::string& path) {
+  const auto text = read_file(path, kMaximumPeersText);
+  if (!text && text.error().code == ErrorCode::kNotFound) return std::optional<KnownPeers>();
+  if (!text) return text.error();
+  auto peers = parse_peers(*text, path);
+  if (!peers) return peers.error();
+  return std::optional(std::move(*peers));
 }
 
 Result<UniqueFd> sealed_rows(const KnownPeers& peers) {
@@ -367,6 +379,13 @@ bool write_peers(int fd, const shm::PoolTable& pool, const shm::HistoryTable& hi
   return out.add(*before == '[' ? "[]\n" : "\n]\n") && out.flush();
 }
 
+Result<std::string> check_peers_file(const std::string& data_dir) {
+  const std::string path = peers_path(data_dir);
+  const auto read = read_peers(path);
+  if (!read) return read.error();
+  return *read ? path : std::string();
+}
+
 Result<supervisor::PeersFile> open_peers_file(const std::string& data_dir) {
   const std::string path = peers_path(data_dir);
   const std::string mark = mark_path(data_dir);
@@ -384,17 +403,15 @@ Result<supervisor::PeersFile> open_peers_file(const std::string& data_dir) {
     }
     return save_peers(path, mark, pool, history);
   };
-  const auto text = read_file(path, kMaximumPeersText);
-  if (!text && text.error().code == ErrorCode::kNotFound) return file;
-  if (!text) return text.error();
-  const auto peers = parse_peers(*text, path);
-  if (!peers) return peers.error();
-  if (peers->peers.empty()) return file;
-  auto rows = sealed_rows(*peers);
+  const auto read = read_peers(path);
+  if (!read) return read.error();
+  if (!*read || (*read)->peers.empty()) return file;
+  const KnownPeers& peers = **read;
+  auto rows = sealed_rows(peers);
   if (!rows) return rows.error();
   file.rows = std::move(*rows);
-  file.peers = static_cast<std::uint32_t>(peers->peers.size());
-  file.events = static_cast<std::uint32_t>(peers->events.size());
+  file.peers = static_cast<std::uint32_t>(peers.peers.size());
+  file.events = static_cast<std::uint32_t>(peers.events.size());
   return file;
 }
 

@@ -29,6 +29,9 @@ Result<KnownPeers> parse_peers(std::string_view text, const std::string& file);
 /// where it was seen last. Takes the memory of one peer. False, with errno: the descriptor takes no more.
 bool write_peers(int fd, const shm::PoolTable& pool, const shm::HistoryTable& history);
 
+/// Reads peers.json of the data directory as `bulkhead run` does. Its path; empty when there is none.
+Result<std::string> check_peers_file(const std::string& data_dir);
+
 /// What `bulkhead run` has to know of the file: reads peers.json of the data directory, if there is one, and sees to it
 /// that it is written when the node stops.
 Result<supervisor::PeersFile> open_peers_file(const std::string& data_dir);

@@ -136,9 +136,11 @@ std::string points_text(const ShownJson& list) {
   for (const auto& row : list) {
     const auto& info = row[1];
     const auto& state = info["state"];
+    // What is connected is not dialled, whatever its back-off was.
+    const bool connected = state["event_kind"] == "running";
     table.add({row[0].get<std::string>(), state["event_kind"].get<std::string>(),
                state.contains("p2p_peer_id") ? state["p2p_peer_id"].get<std::string>() : "-", standing_of(info),
-               clock_text(info, "greylisted_until"), clock_text(info, "last_failed_connection")});
+               connected ? "-" : clock_text(info, "greylisted_until"), clock_text(info, "last_failed_connection")});
   }
   return table.text();
 }
@@ -163,8 +165,13 @@ std::string event_text(const ShownJson& json) {
   column(106);
   line += json["reason"].get<std::string>();
   if (json.contains("syscall")) line += " (" + json["syscall"].get<std::string>() + ")";
-  if (json.contains("bans")) {
-    line += " (bans: " + text_of(json["bans"]) + ", greylistings: " + text_of(json["greylistings"]) + ")";
+  if (json.contains("until") && json["until"].is_string()) line += " (until " + json["until"].get<std::string>() + ")";
+  std::string numbers;
+  for (const char* name : {"bans", "greylistings", "entries"}) {
+    if (json.contains(name)) numbers += (numbers.empty() ? "" : ", ") + std::string(name) + ": " + text_of(json[name]);
+  }
+  if (!numbers.empty()) {
+    line += " (" + numbers + ")";
   } else if (json["count"] > 1) {
     line += " (" + text_of(json["count"]) + " times)";
   }

@@ -342,10 +342,19 @@ ShownJson event_json(const shm::EventRow& event) {
   } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kAclsCleared)) {
     json["bans"] = event.count;
     json["greylistings"] = event.detail;
+  } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kGreylistCleared)) {
+    json["greylistings"] = event.detail;
+  } else if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kAclsImported)) {
+    json["entries"] = event.count;
   } else if (const auto prefix = event_prefix(event)) {
     json["prefix"] = to_text(*prefix);
   } else if (event.detail != 0) {
     json["detail"] = event.detail;
+  }
+  if (event.kind == static_cast<std::uint32_t>(shm::EventKind::kBanned) ||
+      event.kind == static_cast<std::uint32_t>(shm::EventKind::kTrusted)) {
+    json["until"] = nullptr;
+    if (event.lasts_s != 0) json["until"] = time_text(event.time_ms + std::int64_t{event.lasts_s} * 1000);
   }
   return json;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/address.h"
 #include "services/controller/cli/acl_view.h"
@@ -19,14 +20,20 @@ using shm::ListEntry;
 
 std::string subject_text(const AclSubject& subject, std::uint16_t port) {
   if (subject.peer_id) return wire::peer_id_text(*subject.peer_id);
-  return port == 0 ? to_text(subject.prefix.address) : to_text(Point{subject.prefix.address, port});
+  return port == 0 ? to_text(subject.prefix) : to_text(Point{subject.prefix.address, port});
+}
+
+bool lies_in(const Prefix& prefix, const ShownJson& address_text) {
+  const auto address = parse_address(address_text.get<std::string>());
+  return address && contains(prefix, *address);
 }
 
 bool is_about(const shm::EventRow& event, const AclSubject& subject) {
   if (subject.peer_id) return event.has_peer != 0 && event.peer_id == *subject.peer_id;
   if (event.has_address == 0) return false;
   const auto prefix = event_prefix(event);
-  return prefix ? contains(*prefix, subject.prefix.address) : event.address == subject.prefix.address.bytes;
+  return prefix ? contains(*prefix, subject.prefix) || contains(subject.prefix, *prefix)
+                : contains(subject.prefix, Address{event.address});
 }
 
 /// Those of the rows [name, info] that `wanted` takes.
@@ -43,7 +50,7 @@ ShownJson connections_of(const NodeTables& tables, const AclSubject& subject, st
   const std::string name = subject_text(subject, 0);
   return chosen(connections_json(tables, monotonic_now()), [&](const ShownJson& row) {
     if (subject.peer_id) return row["peer_id"] == name;
-    return row["id_point"]["addr"] == name &&
+    return lies_in(subject.prefix, row["id_point"]["addr"]) &&
            (port == 0 || row["id_point"]["port"] == port || row["remote_socket_port"] == port);
   });
 }
@@ -52,7 +59,7 @@ ShownJson peers_of(const NodeTables& tables, const AclSubject& subject) {
   const std::string name = subject_text(subject, 0);
   return chosen(peers_json(tables, {}, monotonic_now()), [&](const ShownJson& row) {
     if (subject.peer_id) return row[0] == name;
-    return row[1].contains("reachable_at") && row[1]["reachable_at"]["addr"] == name;
+    return row[1].contains("reachable_at") && lies_in(subject.prefix, row[1]["reachable_at"]["addr"]);
   });
 }
 
@@ -64,8 +71,61 @@ ShownJson points_of(const NodeTables& tables, const AclSubject& subject, std::ui
       return info["state"].value("p2p_peer_id", "") == name || info.value("expected_peer_id", "") == name;
     }
     const auto point = parse_point(row[0].get<std::string>());
-    return point && point->address == subject.prefix.address && (port == 0 || point->port == port);
+    return point && contains(subject.prefix, point->address) && (port == 0 || point->port == port);
   });
+}
+
+/// Follows in which lists a subject stands, as far as events tell.
+class Listings {
+ public:
+  /// Of an event about the subject.
+  void note(const shm::EventRow& event) {
+    if (is(event, EventKind::kGreylisted)) greylisted_ = true;
+    if (is(event, EventKind::kBanned)) banned_ = true;
+    const bool lifted = is(event, EventKind::kUnbanned) || is(event, EventKind::kTrusted);
+    if (lifted) banned_ = false;
+    // A ban that ends by itself leaves a greylisting alone.
+    if (is(event, EventKind::kBanned) || (lifted && event.reason != static_cast<std::uint32_t>(Reason::kExpired)))
+      greylisted_ = false;
+  }
+
+  /// Of an event that names nobody: whether it emptied a list in which the subject stood.
+  bool end_with(const shm::EventRow& event) {
+    const bool all = is(event, EventKind::kAclsCleared);
+    if (!all && !is(event, EventKind::kGreylistCleared)) return false;
+    const bool lifted = std::exchange(greylisted_, false);
+    return (all && std::exchange(banned_, false)) || lifted;
+  }
+
+ private:
+  using EventKind = shm::EventKind;
+  static bool is(const shm::EventRow& event, EventKind kind) { return event.kind == static_cast<std::uint32_t>(kind); }
+
+  bool banned_ = false;
+  bool greylisted_ = false;
+};
+
+struct Concerning {
+  shm::EventRow event;
+  std::uint64_t times;
+};
+
+/// In their order.
+std::vector<Concerning> events_of(const shm::EventsTable& events, const AclSubject& subject) {
+  std::vector<Concerning> found;
+  Listings listings;
+  const std::uint64_t last = events.newest();
+  for (std::uint64_t number = last > shm::kEventRows ? last - shm::kEventRows + 1 : 1; number <= last; ++number) {
+    const auto event = events.read(number);
+    if (!event) continue;
+    if (is_about(*event, subject)) {
+      listings.note(*event);
+      found.push_back({*event, event->count});
+    } else if (listings.end_with(*event)) {
+      found.push_back({*event, 1});
+    }
+  }
+  return found;
 }
 
 /// How often each kind of event came with each reason, and the newest ones.
@@ -76,15 +136,12 @@ void add_events(ShownJson& json, const shm::EventsTable& events, const AclSubjec
   };
   std::map<std::pair<std::string, std::string>, Count> counts;
   ShownJson newest = ShownJson::array();
-  const std::uint64_t last = events.newest();
-  const std::uint64_t first = last > shm::kEventRows ? last - shm::kEventRows + 1 : 1;
-  for (std::uint64_t number = last; number >= first; --number) {
-    const auto event = events.read(number);
-    if (!event || !is_about(*event, subject)) continue;
-    ShownJson shown = event_json(*event);
+  const auto found = events_of(events, subject);
+  for (auto one = found.rbegin(); one != found.rend(); ++one) {
+    ShownJson shown = event_json(one->event);
     Count& count = counts[{shown["event"].get<std::string>(), shown["reason"].get<std::string>()}];
-    count.count += event->count;
-    count.last_ms = std::max(count.last_ms, event->time_ms);
+    count.count += one->times;
+    count.last_ms = std::max(count.last_ms, one->event.time_ms);
     if (newest.size() < kWhyEvents) newest.push_back(std::move(shown));
   }
   ShownJson list = ShownJson::array();
@@ -164,6 +221,13 @@ std::string summary(const ShownJson& json, const std::vector<ListEntry>& own,
          trusted;
 }
 
+/// Of a prefix with many addresses, of which each may have a fate of its own.
+std::string prefix_summary(const std::vector<ListEntry>& own, std::size_t refusals) {
+  if (is_refused(own)) return "would all be refused: " + standing_text(own);
+  return "would be let in: no list refuses all of it" + (refusals == 0 ? "" : "; " + within_text(refusals)) +
+         (own.empty() ? "" : "; " + standing_text(own));
+}
+
 std::string section(const char* title, const std::string& text) {
   return std::string("\n") + title + "\n" + text;
 }
@@ -210,8 +274,8 @@ struct Matches {
 
 Matches matches_of(const NodeTables& tables, const AclSubject& subject) {
   const std::int64_t now = wall_now_ms();
-  if (!subject.peer_id) return {tables.lists->match_all(subject.prefix.address, now), {}};
-  Matches matches{tables.lists->match_all(*subject.peer_id, now), {}};
+  Matches matches{cli::matches_of(*tables.lists, subject, now), {}};
+  if (!subject.peer_id) return matches;
   if (const auto address = address_of(peers_of(tables, subject))) {
     matches.of_address = tables.lists->match_all(*address, now);
   }
@@ -223,17 +287,19 @@ ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uin
   json.update(
       banned_json(is_refused(matches.own) || !is_refused(matches.of_address) ? matches.own : matches.of_address));
   json["entries"] = ShownJson::array();
-  for (const auto& entry : matches.all()) {
-    ShownJson shown = {{"list", list_title(entry.list)}};
-    shown.update(entry_json(entry));
-    json["entries"].push_back(std::move(shown));
-  }
+  for (const auto& entry : matches.all()) json["entries"].push_back(listed_json(entry));
   json["connections"] = connections_of(tables, subject, port);
   json["points"] = points_of(tables, subject, port);
   json["peers"] = peers_of(tables, subject);
   add_events(json, tables.events, subject);
   json["past"] = past_of(tables, json["points"], json["peers"]);
-  json["summary"] = summary(json, matches.own, matches.of_address);
+  if (subject.peer_id || is_single(subject.prefix)) {
+    json["summary"] = summary(json, matches.own, matches.of_address);
+  } else {
+    const std::size_t within = refusals_within(*tables.lists, subject.prefix, wall_now_ms());
+    json["refusals_within"] = within;
+    json["summary"] = prefix_summary(matches.own, within);
+  }
   return json;
 }
 

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "base/as_map.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/unix_socket.h"
 #include "sandbox/cgroup.h"
@@ -83,6 +84,12 @@ void Supervisor::take_directory() {
     throw StartError{"another node runs on " + dir + "; stop it or choose another directory with --data-dir"};
   }
   state_directory_ = require_in(dir, service::open_state_directory(dir));
+  if (const auto kept = require_in(dir, service::set_aside_empty_state(state_directory_.get(), wall_now_ms()))) {
+    log_warning("the state database was emptied by something else than this node; it is set aside as " + dir +
+                "/state/" + *kept +
+                ". The node goes on with a new one: bans and trust are gone, known peers come from peers.json. Bring "
+                "the lists back with `bulkhead acl import` if there is an export");
+  }
   state_.database = require_in(dir, service::open_state_database(state_directory_.get()));
   state_.log = require_in(dir, service::open_state_log(state_directory_.get()));
 }

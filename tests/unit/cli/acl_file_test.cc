@@ -99,6 +99,9 @@ TEST(ImportFile, ShortensReasonsAtACharactersEnd) {
 TEST(ImportFile, NamesTheLineThatIsWrongAndWhatWasExpected) {
   EXPECT_EQ(refusal("10.0.0.1\n\n10.0.0.1/8\n").rfind("file:3: '10.0.0.1/8': 10.0.0.1/8 has bits beyond /8", 0), 0U);
   EXPECT_NE(refusal("example.org").find("file:1: 'example.org': not an address or a prefix"), std::string::npos);
+  EXPECT_NE(refusal("example.org").find("; a line begins with a prefix, an address or a peer id, or with #"),
+            std::string::npos);
+  EXPECT_NE(refusal("10.0.0.1#note").find("'10.0.0.1#note'"), std::string::npos) << "no space, no comment";
   EXPECT_NE(refusal("10.0.0.1 for=soon").find("file:1: 'for=soon': not a duration"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 until=tomorrow").find("until=2030-01-01T00:00:00Z"), std::string::npos);
   for (const char* line :
@@ -113,6 +116,8 @@ TEST(ImportFile, NamesTheLineThatIsWrongAndWhatWasExpected) {
 }
 
 TEST(ImportFile, OfNothingIsNothing) {
+  EXPECT_TRUE(words(parsed("10.0.0.1 # a comment").rows.at(0)).empty());
+  EXPECT_TRUE(words(parsed("10.0.0.1 for=1h ; a comment").rows.at(0)).empty());
   for (const char* text : {"", "\n", "\r\n\r\n", "# only\n;words", "\xef\xbb\xbf"}) {
     EXPECT_TRUE(parsed(text).rows.empty()) << text;
   }

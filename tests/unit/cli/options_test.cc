@@ -128,8 +128,26 @@ TEST(Arguments, NameAnAddressAPrefixOrAPeer) {
   EXPECT_EQ(accepted({"trust", "address", "192.0.2.7"}).port, 0);
   EXPECT_EQ(wire::peer_id_text(*accepted({"ban", "peer", kPeer}).subject.peer_id), kPeer);
   EXPECT_EQ(to_text(accepted({"is", "address", "banned", "192.0.2.7:1"}).subject.prefix), "192.0.2.7");
+  EXPECT_EQ(to_text(accepted({"is", "address", "banned", "10.0.0.0/8"}).subject.prefix), "10.0.0.0/8");
+  EXPECT_EQ(to_text(accepted({"why", "2001:db8::/48"}).subject.prefix), "2001:db8::/48");
   EXPECT_TRUE(accepted({"acl", "import", "x.txt", "--list", "white"}).white);
   EXPECT_EQ(accepted({"acl", "import", "x.txt"}).file, "x.txt");
+}
+
+TEST(Arguments, TakeANumberAloneForSecondsAndSaySo) {
+  EXPECT_EQ(accepted({"ban", "address", "10.0.0.0/8", "--for", "5"}).duration_s, 5U);
+  EXPECT_EQ(accepted({"acl", "import", "-", "--for", "5"}).duration_s, 5U);
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"ban", "address"}, {"trust", "peer"}, {"acl", "import"}}) {
+    auto words = command;
+    words.push_back("--help");
+    EXPECT_NE(refused(words).text.find("a number alone is seconds"), std::string::npos) << refused(words).text;
+  }
+}
+
+TEST(Arguments, TellWhereALineOfAnImportMayHaveAComment) {
+  const std::string help = refused({"acl", "import", "--help"}).text;
+  EXPECT_NE(help.find("at the beginning of a line, of a field or of the reason"), std::string::npos) << help;
 }
 
 TEST(Arguments, OfTheListsAreRefusedWithWhatWasExpected) {
@@ -141,8 +159,10 @@ TEST(Arguments, OfTheListsAreRefusedWithWhatWasExpected) {
   EXPECT_TRUE(is_usage(refused({"ban", "peer", kPeer, "--for", "0"}), "--for: '0': a duration is"));
   EXPECT_TRUE(is_usage(refused({"ban", "peer", kPeer, "--reason", std::string(48, 'x')}), "--reason: 48 bytes"));
   EXPECT_TRUE(is_usage(refused({"unban", "peer", kPeer, "--for", "1h"}), "'--for' is not known here"));
-  EXPECT_TRUE(is_usage(refused({"is", "address", "banned", "10.0.0.0/8"}), "ADDRESS: '10.0.0.0/8' is a prefix"));
-  EXPECT_TRUE(is_usage(refused({"why", "10.0.0.0/8"}), "SUBJECT: '10.0.0.0/8' is neither"));
+  EXPECT_TRUE(is_usage(refused({"is", "address", "banned", "x.example"}),
+                       "ADDRESS: 'x.example': not an address or a prefix; write it as 192.0.2.7"));
+  EXPECT_TRUE(is_usage(refused({"why", "10.0.0.1/8"}), "SUBJECT: '10.0.0.1/8': 10.0.0.1/8 has bits beyond /8"));
+  EXPECT_TRUE(is_usage(refused({"why", "x.example"}), "SUBJECT: 'x.example': not an address or a prefix"));
   EXPECT_TRUE(is_usage(refused({"ban"}), "a command is missing; see 'bulkhead ban --help'"));
   EXPECT_TRUE(is_usage(refused({"acl", "foo"}), "'foo' is not known here"));
   EXPECT_TRUE(is_usage(refused({"acl", "import"}), "FILE is required"));

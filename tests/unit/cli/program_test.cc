@@ -177,6 +177,20 @@ TEST_F(ProgramTest, RefusesAConfigurationThatIsNoFileOrTooLarge) {
   EXPECT_TRUE(one_line_with(run({"config", "validate"}).error, "2097152 bytes are more than"));
 }
 
+TEST_F(ProgramTest, ValidatesThePeersFileToo) {
+  const std::string path = (data_ / "peers.json").string();
+  EXPECT_TRUE(Json::parse(run({"config", "validate", "--json"}).out).at("peers_file").is_null());
+  write("peers.json", "[]\n");
+  EXPECT_EQ(Json::parse(run({"config", "validate", "--json"}).out).at("peers_file"), path);
+  write("peers.json", "[\n  {\"peer_id\": }\n]\n");
+  const Outcome broken = run({"config", "validate"});
+  EXPECT_EQ(broken.status, 1);
+  EXPECT_TRUE(one_line_with(broken.error, path + ": line 2"));
+  EXPECT_TRUE(one_line_with(broken.error, "this is not JSON"));
+  write("peers.json", "{}");
+  EXPECT_EQ(run({"config", "validate"}).status, 1) << "JSON, but no list";
+}
+
 TEST_F(ProgramTest, SaysThatNoNodeRuns) {
   for (const std::vector<std::string>& words :
        std::vector<std::vector<std::string>>{{"status"},

@@ -9,6 +9,7 @@
 #include "base/address_group.h"
 #include "services/controller/cli/output.h"
 #include "services/controller/cli/record_commands.h"
+#include "services/controller/cli/show.h"
 #include "services/controller/cli/why.h"
 #include "wire/peer_id.h"
 
@@ -441,6 +442,34 @@ TEST_F(ViewsTest, EventsOfTheListsNameThePrefix) {
   EXPECT_FALSE(event_json(event).contains("prefix")) << "longer than an address";
 }
 
+TEST_F(ViewsTest, ThePointsTableNamesANextTryOnlyOfWhatIsNotConnected) {
+  shm::PointRow point{};
+  point.used = 1;
+  point.address = address("10.0.0.9");
+  point.port = 9732;
+  point.next_attempt_ms = 1700000000000;
+  pool_.point(0).write(point);
+  EXPECT_NE(points_text(points_json(tables_, {})).find("2023-11-14 22:13:20"), std::string::npos);
+  point.state = static_cast<std::uint32_t>(shm::PointState::kRunning);
+  pool_.point(0).write(point);
+  const std::string text = points_text(points_json(tables_, {}));
+  EXPECT_NE(text.find("running"), std::string::npos) << text;
+  EXPECT_EQ(text.find("2023-11-14"), std::string::npos) << text;
+}
+
+TEST_F(ViewsTest, AnEventOfABanNamesItsEnd) {
+  shm::EventRow event{};
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kBanned);
+  event.time_ms = 1700000000500;
+  EXPECT_TRUE(event_json(event).at("until").is_null()) << "it has none";
+  EXPECT_EQ(event_text(event_json(event)).find("until"), std::string::npos);
+  event.lasts_s = 60;
+  EXPECT_EQ(event_json(event).at("until"), "2023-11-14T22:14:20.500Z");
+  EXPECT_NE(event_text(event_json(event)).find("(until 2023-11-14T22:14:20.500Z)"), std::string::npos);
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kUnbanned);
+  EXPECT_FALSE(event_json(event).contains("until"));
+}
+
 TEST_F(ViewsTest, AnEventOfClearedListsSaysHowManyEntriesWent) {
   shm::EventRow event{};
   event.kind = static_cast<std::uint32_t>(shm::EventKind::kAclsCleared);
@@ -451,6 +480,60 @@ TEST_F(ViewsTest, AnEventOfClearedListsSaysHowManyEntriesWent) {
   EXPECT_EQ(json["bans"], 2);
   EXPECT_EQ(json["greylistings"], 3);
   EXPECT_FALSE(json.contains("detail"));
+}
+
+TEST_F(ViewsTest, AnEventOfAClearedGreylistAndOneOfAnImportSayHowManyEntries) {
+  shm::EventRow event{};
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kGreylistCleared);
+  event.count = 1;
+  event.detail = 3;
+  ShownJson json = event_json(event);
+  EXPECT_EQ(json["event"], "greylist_cleared");
+  EXPECT_EQ(json["greylistings"], 3);
+  EXPECT_NE(event_text(json).find("(greylistings: 3)"), std::string::npos) << event_text(json);
+  event.kind = static_cast<std::uint32_t>(shm::EventKind::kAclsImported);
+  event.count = 4;
+  event.detail = 0;
+  json = event_json(event);
+  EXPECT_EQ(json["event"], "acls_imported");
+  EXPECT_EQ(json["entries"], 4);
+  EXPECT_NE(event_text(json).find("(entries: 4)"), std::string::npos) << event_text(json);
+}
+
+TEST_F(ViewsTest, WhyTellsOfListsThatWereEmptiedWhileAnAddressStoodInThem) {
+  const auto happened = [&](shm::EventKind kind, Reason reason, const char* where) {
+    shm::EventRow event{};
+    event.kind = static_cast<std::uint32_t>(kind);
+    event.reason = static_cast<std::uint32_t>(reason);
+    event.count = where != nullptr ? 1 : 7;
+    event.has_address = where != nullptr ? 1 : 0;
+    if (where != nullptr) event.address = address(where);
+    events_.append(event);
+  };
+  using shm::EventKind;
+  happened(EventKind::kGreylistCleared, Reason::kNone, nullptr);
+  happened(EventKind::kGreylisted, Reason::kBadLength, "10.0.0.9");
+  happened(EventKind::kGreylisted, Reason::kBadLength, "10.0.0.8");
+  happened(EventKind::kGreylistCleared, Reason::kNone, nullptr);
+  happened(EventKind::kAclsCleared, Reason::kNone, nullptr);
+  happened(EventKind::kBanned, Reason::kBanned, "10.0.0.9");
+  happened(EventKind::kGreylistCleared, Reason::kNone, nullptr);
+  happened(EventKind::kAclsCleared, Reason::kNone, nullptr);
+  happened(EventKind::kBanned, Reason::kBanned, "10.0.0.9");
+  happened(EventKind::kUnbanned, Reason::kNone, "10.0.0.9");
+  happened(EventKind::kAclsCleared, Reason::kNone, nullptr);
+  schema::AclSubject subject;
+  subject.prefix = *parse_prefix("10.0.0.9");
+
+  const Json why = why_json(tables_, subject, 0);
+
+  std::vector<std::uint64_t> numbers;
+  for (const Json& event : why["events"]) numbers.push_back(event["number"]);
+  EXPECT_EQ(numbers, (std::vector<std::uint64_t>{10, 9, 8, 6, 4, 2})) << why["events"];
+  for (const Json& count : why["counts"]) {
+    if (count["event"] != "acls_cleared") continue;
+    EXPECT_EQ(count["count"], 1) << "once, however many entries went";
+  }
 }
 
 TEST_F(ViewsTest, WhyGathersWhatTheTablesHaveAboutAnAddress) {

@@ -346,7 +346,8 @@ std::vector<ControlRequest> largest() {
 template <>
 std::vector<ControlResponse> largest() {
   Filler fill;
-  return {ControlAnswer{true, fill.text(kMaximumText)}};
+  return {ControlAnswer{true, fill.text(kMaximumText), fill.number<std::uint32_t>(), fill.number<std::uint32_t>(),
+                        fill.number<std::uint32_t>()}};
 }
 
 }  // namespace bulkhead::schema::test

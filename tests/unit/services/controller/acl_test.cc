@@ -119,11 +119,28 @@ TEST_F(Lists, GreylistLoopbackSinglyAndIpv6ByItsPrefix) {
   EXPECT_EQ(acl_.of(address("::2")), Standing::kNone);
 }
 
+TEST_F(Lists, SayWhenThereWasNothingToTakeBack) {
+  acl_.ban(subject("10.1.0.0/16"), 0, "", now_);
+  acl_.trust(subject("11.1.2.3"), 0, "", now_);
+  acl_.greylist(address("12.1.2.3"), Reason::kBadLength, shm::SetBy::kLayer, now_);
+  EXPECT_FALSE(acl_.unban(subject("10.1.2.3"), now_).changed) << "a wider ban stands";
+  EXPECT_TRUE(acl_.unban(subject("10.1.0.0/16"), now_).changed);
+  const auto again = acl_.unban(subject("10.1.0.0/16"), now_);
+  EXPECT_FALSE(again.changed);
+  EXPECT_EQ(again.text, "10.1.0.0/16 was not banned");
+  EXPECT_TRUE(acl_.unban(subject("12.1.2.3"), now_).changed) << "a greylisting goes with it";
+  EXPECT_TRUE(acl_.untrust(subject("11.1.2.3"), now_).changed);
+  EXPECT_EQ(acl_.untrust(subject("11.1.2.3"), now_).text, "11.1.2.3 was not trusted");
+  EXPECT_FALSE(acl_.untrust(subject("11.1.2.3"), now_).changed);
+}
+
 // Trap 16: clearing the greylist must not clear the bans.
 TEST_F(Lists, ClearTheGreylistAndLeaveABanAlone) {
   acl_.ban(subject("10.1.2.3"), 0, "", now_);
   acl_.greylist(address("10.1.2.4"), Reason::kBadLength, shm::SetBy::kLayer, now_);
-  EXPECT_EQ(acl_.clear_greylist(now_).text, "1 greylisting lifted");
+  const auto outcome = acl_.clear_greylist(now_);
+  EXPECT_EQ(outcome.text, "1 greylisting lifted");
+  EXPECT_EQ(outcome.cleared.greylistings, 1U);
   EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kBanned);
   EXPECT_EQ(acl_.of(address("10.1.2.4")), Standing::kNone);
 }

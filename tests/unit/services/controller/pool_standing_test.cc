@@ -115,7 +115,8 @@ TEST(Points, LoseTrustWithTheirPrefix) {
   Node node;
   node.pool->trust_point(numbered(1), at(node.now));
   node.pool->trust_point(numbered(2), at(node.now));
-  node.pool->untrust_points(prefix_of(numbered(1).address, kAddressBits));
+  EXPECT_TRUE(node.pool->untrust_points(prefix_of(numbered(1).address, kAddressBits)));
+  EXPECT_FALSE(node.pool->untrust_points(prefix_of(numbered(1).address, kAddressBits))) << "there is none any more";
   EXPECT_FALSE(node.pool->find_point(numbered(1))->trusted);
   EXPECT_TRUE(node.pool->find_point(numbered(2))->trusted);
   expect_consistent(node);

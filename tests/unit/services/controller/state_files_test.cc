@@ -123,6 +123,29 @@ TEST(StateFiles, AreSetAsideWithoutLoss) {
   EXPECT_FALSE(set_aside_state(data.state(), false, kMs)) << "there is none";
 }
 
+TEST(StateFiles, AreSetAsideWhenTheyWereEmptiedAndNotWhenTheyAreNew) {
+  const DataDirectory data;
+  const auto set_aside = [&]() -> std::optional<std::string> {
+    const auto kept = set_aside_empty_state(data.state(), 0);
+    EXPECT_TRUE(kept) << kept.error().text;
+    return kept ? *kept : std::nullopt;
+  };
+  EXPECT_EQ(set_aside(), std::nullopt) << "there is none";
+  write_file(data.file("state.db"), "");
+  EXPECT_EQ(set_aside(), std::nullopt) << "a start that ended before anything was stored";
+  write_file(data.file("peers.json.written"), "1 2.3 4\n");
+  write_file(data.file("state.db-wal"), "log");
+  EXPECT_EQ(set_aside(), std::nullopt) << "the log may have it all";
+  write_file(data.file("state.db-wal"), "");
+  write_file(data.file("state.db"), "database");
+  EXPECT_EQ(set_aside(), std::nullopt);
+  write_file(data.file("state.db"), "");
+  EXPECT_EQ(set_aside(), "state.db.damaged-19700101T000000Z");
+  EXPECT_FALSE(std::filesystem::exists(data.file("state.db")));
+  EXPECT_TRUE(std::filesystem::exists(data.file("state.db.damaged-19700101T000000Z")));
+  EXPECT_EQ(set_aside(), std::nullopt);
+}
+
 TEST(StateFiles, HaveTheLogAloneSetAside) {
   const DataDirectory data;
   write_file(data.file("state.db"), "whole");
