@@ -56,8 +56,8 @@ class WorkersGroup {
  public:
   /// Makes the group below the own one, in version 2 after this process moved into a leaf when that is needed, and sets
   /// its limits; swap counts as memory where the kernel can say so. What a former run left under this name is removed;
-  /// waits up to a second for its processes to end, and then ends them (the name is this node's alone). An error says what is missing, where, and the remedy; nothing
-  /// is left behind then.
+  /// waits up to a second for its processes to end, and then ends them (the name is this node's alone). An error says
+  /// what is missing, where, and the remedy; nothing is left behind then.
   static Result<WorkersGroup> make(const CgroupPlace& place, const std::string& name, const CgroupLimits& limits);
 
   WorkersGroup() = default;

@@ -113,7 +113,9 @@ Result<Confinement> confine_service(Role role, SandboxLevel level, int user_name
     const auto became = become_user(kFirstUser + policy.user_offset);
     if (!became) {
       if (auto done = lack("a user of its own: " + became.error().text +
-                           " (as root it takes CAP_SETUID and CAP_SETGID; an ordinary user needs neither)"); !done) return done.error();
+                           " (as root it takes CAP_SETUID and CAP_SETGID; an ordinary user needs neither)");
+          !done)
+        return done.error();
     }
   }
   if (!by_root) isolated = isolate(policy.empty_network);

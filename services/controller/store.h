@@ -207,8 +207,8 @@ class Store {
   /// changes are pending as if given to later(), so that they are stored as soon as that is possible, and there is no
   /// outcome.
   Result<Ticket> commit(const Changes& changes);
-  /// What became of former commits, each once, in their order; to be asked for after each flush(). After an error the changes are in the file, and the
-  /// flush of the disk is tried again.
+  /// What became of former commits, each once, in their order; to be asked for after each flush(). After an error the
+  /// changes are in the file, and the flush of the disk is tried again.
   std::vector<CommitOutcome> outcomes();
 
   /// Notes the changes for the next flush; of several under one key the last one wins. Never touches the disk. Beyond

@@ -53,7 +53,8 @@ Result<void> AcceptorAlone::start() {
   auto across = socket_pair();
   if (!point || !up || !across) return Error{ErrorCode::kSystem, "no sockets for the acceptor"};
   point_ = *point;
-  const auto started = supervisor::start_service(std::string(BULKHEAD_BIN_DIR) + "/bulkhead-acceptor", up->second.get());
+  const auto started =
+      supervisor::start_service(std::string(BULKHEAD_BIN_DIR) + "/bulkhead-acceptor", up->second.get());
   if (!started) return started.error();
   pid_ = started->pid;
   up->second.reset();

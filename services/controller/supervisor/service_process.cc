@@ -92,7 +92,8 @@ Result<StartedProcess> start_service(const std::string& program, int channel, st
 std::optional<StartFailure> start_failure(const StartedProcess& started) {
   StartFailure failure;
   // Each was written at once and is far below what a pipe takes in one piece.
-  if (::read(started.report.get(), &failure, sizeof failure) != static_cast<ssize_t>(sizeof failure)) return std::nullopt;
+  if (::read(started.report.get(), &failure, sizeof failure) != static_cast<ssize_t>(sizeof failure))
+    return std::nullopt;
   return failure;
 }
 

@@ -83,7 +83,9 @@ void Supervisor::start(Role role) {
   publish();
 }
 
-std::string Supervisor::program_path(Role role) const { return service_directory_ + "/" + program_of(role); }
+std::string Supervisor::program_path(Role role) const {
+  return service_directory_ + "/" + program_of(role);
+}
 
 // What its process reported on its way to the program. False: it never became the program.
 bool Supervisor::began(Role role) {
