@@ -224,6 +224,26 @@ TEST_F(Crash, OfTheSupervisorEndsEverything) {
   witness_.reset();
 }
 
+// It does not see that its channel is closed.
+TEST_F(Crash, OfTheSupervisorLeavesNoStoppedWorkerToItsSuccessor) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const pid_t worker = worker_of(*witness_);
+  ASSERT_GT(worker, 0);
+  if (node_->cli({"sandbox", "--json"}).out.find("bulkhead-workers-") == std::string::npos)
+    GTEST_SKIP() << "workers are in no group of their own here";
+  ASSERT_EQ(::kill(worker, SIGSTOP), 0);
+  ASSERT_EQ(::kill(node_->pid(), SIGKILL), 0);
+  ASSERT_TRUE(wait_for(node_->pid(), Milliseconds(10'000) * kPatience));
+  ASSERT_TRUE(is_running(worker));
+
+  const auto started = node_->start();
+  EXPECT_FALSE(is_running(worker));
+  ::kill(worker, SIGKILL);
+  ASSERT_TRUE(started) << started.error().text;
+  EXPECT_TRUE(witness_->read_until_closed());
+  witness_.reset();
+}
+
 TEST_F(Crash, OrAStoppedControllerLeavesTheTablesReadable) {
   ASSERT_NO_FATAL_FAILURE(start());
   const pid_t controller = node_->service_pid("controller");
