@@ -100,7 +100,7 @@ int Controller::run() {
   }
   loop_.run();
   if (const auto flushed = parts_.store->flush_all(); !flushed) log_error(flushed.error().text);
-  tell_outcomes();
+  (void)tell_outcomes();
   return 0;
 }
 

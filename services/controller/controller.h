@@ -224,7 +224,7 @@ class Controller : private PoolJournal {
   void restore(const Stored& stored);
   void tend_state();
   void flush_store();
-  void tell_outcomes();
+  bool tell_outcomes();
   void note_anchors(Nanoseconds at);
   void noted(const Point& point, const KnownPoint& known) override;
   void noted(const PeerId& peer, const KnownPeer& known) override;

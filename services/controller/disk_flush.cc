@@ -67,9 +67,11 @@ void KernelDiskFlush::wait() {
 // For so long, or until it is over.
 void KernelDiskFlush::look(timespec* most) {
   io_event event{};
-  if (!under_way_ || ::syscall(SYS_io_getevents, context_, 1, 1, &event, most) != 1) return;
+  if (!under_way_) return;
+  const long got = ::syscall(SYS_io_getevents, context_, 1, 1, &event, most);
+  if (got == 0 || (got < 0 && errno == EINTR)) return;
   under_way_ = false;
-  known_ = outcome_of(event.res < 0 ? static_cast<int>(-event.res) : 0);
+  known_ = outcome_of(got < 0 ? errno : event.res < 0 ? static_cast<int>(-event.res) : 0);
 }
 
 }  // namespace bulkhead::controller

@@ -40,8 +40,8 @@ class BlockingDiskFlush : public DiskFlush {
 };
 
 /// The kernel flushes (io_submit(2), IOCB_CMD_FDSYNC, Linux 4.18) while the caller goes on. After make() it takes
-/// io_submit, io_getevents and read(2) alone, and so works in a confined process. A process that ends while a flush is
-/// under way stays until that is over.
+/// io_submit, io_getevents, read(2) and write(2) alone, and so works in a confined process. A process that ends while a
+/// flush is under way stays until that is over.
 class KernelDiskFlush : public DiskFlush {
  public:
   /// To be called before the process is confined. kSystem: this kernel, or what filters its calls, has none of it.

@@ -234,21 +234,27 @@ void Controller::tend_state() {
 void Controller::flush_store() {
   const Nanoseconds at = monotonic_now();
   parts_.store->leave_log(import_.has_value());
-  const auto flushed = parts_.store->flush(at);
-  tell_outcomes();
-  if (flushed && parts_.store->pending() == 0 && parts_.counters.get(shm::Counter::kChangesUnstored) != 0)
+  auto flushed = parts_.store->flush(at);
+  // What waited for the answers goes on.
+  if (tell_outcomes() && flushed) {
+    flushed = parts_.store->flush(at);
+    tell_outcomes();
+  }
+  if (flushed && parts_.store->all_on_disk() && parts_.counters.get(shm::Counter::kChangesUnstored) != 0)
     parts_.counters.set(shm::Counter::kChangesUnstored, 0);
   if (flushed || (store_complained_at_ != 0 && at - store_complained_at_ < kComplainPeriod)) return;
   store_complained_at_ = at;
   log_error(flushed.error().text);
 }
 
-void Controller::tell_outcomes() {
-  for (const CommitOutcome& outcome : parts_.store->outcomes()) {
+bool Controller::tell_outcomes() {
+  const auto outcomes = parts_.store->outcomes();
+  for (const CommitOutcome& outcome : outcomes) {
     if (import_ && import_->ticket == outcome.ticket) import_stored(outcome.stored);
     auto change = unconfirmed_.extract(outcome.ticket);
     if (!change.empty()) stored(std::move(change.mapped()), outcome.stored);
   }
+  return !outcomes.empty();
 }
 
 void Controller::note_anchors(Nanoseconds at) {

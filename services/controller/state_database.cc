@@ -239,10 +239,18 @@ Result<void> Database::end(Result<void> outcome, bool patient) {
   return outcome;
 }
 
-Result<std::optional<StateVfs::File>> Database::checkpoint(bool patient) {
+Result<void> Database::begin_log(bool patient) {
+  auto done = begin();
+  if (!done) return done;
+  const auto version = number("PRAGMA user_version");
+  done = version ? run(("PRAGMA user_version=" + std::to_string(*version)).c_str()) : Result<void>(version.error());
+  return end(std::move(done), patient);
+}
+
+Result<std::optional<StateVfs::File>> Database::checkpoint() {
   vfs_.forget_errno();
   vfs_.forget_wanted();
-  vfs_.be_patient(patient);
+  vfs_.be_patient(true);
   const int result = sqlite3_wal_checkpoint_v2(connection_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   vfs_.be_patient(false);
   if (vfs_.wanted()) return vfs_.wanted();

@@ -80,10 +80,13 @@ class Database {
   Result<void> end(Result<void> outcome, bool patient = false);
   /// Pages in the log, after the last commit.
   int log_pages() const { return log_pages_; }
-  /// Moves the log into the database, in several rounds: none: all is done, the log begins anew with the next commit;
-  /// else the file to flush before it goes on. Unless `patient` it blocks for its flushes, and one round is all.
-  Result<std::optional<StateVfs::File>> checkpoint(bool patient);
+  /// Moves the log into the database. None: all is done, and the log begins anew with the next commit; else the file to
+  /// flush before it can go on.
+  Result<std::optional<StateVfs::File>> checkpoint();
+  /// A commit that changes nothing. After it, a log that begins anew has its header. kWouldBlock as of end().
+  Result<void> begin_log(bool patient);
   StateVfs& vfs() { return vfs_; }
+  const StateVfs& vfs() const { return vfs_; }
 
   Error failure(const std::string& what) const;
   const service::StateFiles& files() const { return vfs_.files(); }

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "base/clock.h"
 
@@ -17,6 +18,7 @@ namespace {
 // Names are never looked up; this is what SQLite reserves for one.
 constexpr int kMaximumName = 64;
 constexpr int kSectorBytes = 4096;
+constexpr std::size_t kCopyBytes = 1 << 18;
 constexpr std::size_t kLargestPage = 4096;  // the store's; a larger write is done in any case
 // Julian day of the Unix epoch, in milliseconds.
 constexpr std::int64_t kEpochJulianMs = 210866760000000;
@@ -110,14 +112,15 @@ struct StateVfsCalls {
     const StateVfs::File which = open_file(file)->which;
     StateVfs& vfs = *open_file(file)->vfs;
     if (vfs.is_clean(which)) return SQLITE_OK;
-    // All that this flush is for was written again.
-    vfs.states_[StateVfs::index(which)].rewrite = false;
+    // All of the database that this flush is for was written again.
+    if (which == StateVfs::File::kDatabase) vfs.states_[StateVfs::index(which)].rewrite = false;
     if (vfs.patient_) {
       vfs.wanted_ = which;
       return SQLITE_BUSY;
     }
     const int error = vfs.disk_.flush_now(open_file(file)->fd);
     if (error != 0) {
+      vfs.distrust(which);
       errno = error;
       return fail(file, SQLITE_IOERR_FSYNC);
     }
@@ -236,6 +239,25 @@ StateVfs::StateVfs(service::StateFiles files, DiskFlush& disk) : files_(std::mov
   vfs_.xCurrentTimeInt64 = StateVfsCalls::current_time;
   // The default, as SQLite seeds its random numbers from that one: the built-in one would open a device for it.
   sqlite3_vfs_register(&vfs_, 1);
+}
+
+Result<void> StateVfs::write_log_again() {
+  FileState& state = states_[index(File::kLog)];
+  if (!state.rewrite) return {};
+  const int fd = fd_of(File::kLog);
+  std::vector<char> piece(kCopyBytes);
+  for (off_t at = 0;;) {
+    const ssize_t got = ::pread(fd, piece.data(), piece.size(), at);
+    if (got == 0) break;
+    if (got < 0 || ::pwrite(fd, piece.data(), static_cast<std::size_t>(got), at) != got) {
+      if (errno == EINTR) continue;
+      return system_error("the log of the state database cannot be written again");
+    }
+    at += got;
+  }
+  ++state.written;
+  state.rewrite = false;
+  return {};
 }
 
 StateVfs::~StateVfs() {

@@ -20,8 +20,7 @@ class StateVfs {
  public:
   static constexpr const char* kFileName = "state.db";
 
-  /// Registers itself with SQLite under a name of its own, as the default.
-  /// `disk` must outlive it.
+  /// Registers itself with SQLite under a name of its own, as the default. `disk` must outlive it.
   StateVfs(service::StateFiles files, DiskFlush& disk);
   ~StateVfs();
   StateVfs(const StateVfs&) = delete;
@@ -43,15 +42,21 @@ class StateVfs {
   bool is_clean(File file) const { return is_flushed(file, written(file)); }
   /// Whether those up to `number` are.
   bool is_flushed(File file, std::uint64_t number) const { return states_[index(file)].flushed >= number; }
-  /// The changes up to `number` are on the disk.
+  /// The changes up to `number` are on the disk, unless a flush failed since they were made.
   void flushed(File file, std::uint64_t number) {
-    states_[index(file)].flushed = std::max(states_[index(file)].flushed, number);
+    FileState& state = states_[index(file)];
+    if (number >= state.trusted_from) state.flushed = std::max(state.flushed, number);
   }
-  /// A flush failed: what it was to bring to the disk may be lost, though the file still reads as it was written.
+  /// A flush failed: what it was to bring to the disk may be lost, though the file still reads as it was written and
+  /// the next flush succeeds. So it is written again before that: pages of the database when the log is moved, which
+  /// has them; the log by write_log_again().
   void distrust(File file) {
-    ++states_[index(file)].written;
-    states_[index(file)].rewrite = true;
+    FileState& state = states_[index(file)];
+    state.trusted_from = ++state.written;
+    state.rewrite = true;
   }
+  /// Writes the log over with what it holds, if it is distrusted.
+  Result<void> write_log_again();
 
   /// errno of the last read, write or flush that failed; 0: none.
   int last_errno() const { return last_errno_; }
@@ -60,9 +65,11 @@ class StateVfs {
  private:
   friend struct StateVfsCalls;
   struct FileState {
-    std::uint64_t written = 1;  ///< what a former process left in it may not be on the disk
+    // What a former process left may not be on the disk, and a flush of its may have failed.
+    std::uint64_t written = 1;
     std::uint64_t flushed = 0;
-    bool rewrite = false;  ///< what is written again is written, even when it stands there
+    std::uint64_t trusted_from = 0;
+    bool rewrite = true;  ///< what is written again is written, even when it stands there
   };
   static std::size_t index(File file) { return static_cast<std::size_t>(file); }
 

@@ -4,26 +4,19 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <deque>
 #include <list>
 #include <map>
 
 #include "base/log.h"
 #include "services/controller/state_database.h"
+#include "services/controller/state_disk.h"
 #include "services/controller/state_rows.h"
 
 namespace bulkhead::controller {
 namespace {
 
-// A flush of the disk is due this long after the last one; with a timer of 100 ms the disk is less than a second late.
-constexpr Nanoseconds kSyncPeriod = 800 * kMillisecond;
 // Pages are written at the commit: a bound on rows bounds that part, which the clock does not see coming.
 constexpr std::size_t kFlushRows = 1024;
-// The log is moved into the database when it has so many pages: SQLite's default.
-constexpr int kLongLog = 1000;
-// Each commit while the log is being moved costs another round; after so many it is moved at one go.
-constexpr int kPatientRounds = 8;
-constexpr Nanoseconds kMoveRetryPeriod = kSecond;
 constexpr std::size_t kRowsBetweenLooks = 16;
 // The first four bytes of a log, but for the last bit (https://www.sqlite.org/fileformat.html, "WAL File Format").
 constexpr std::array<std::uint8_t, 4> kLogMagic = {0x37, 0x7f, 0x06, 0x82};
@@ -87,8 +80,9 @@ Result<bool> log_begins_well(int log) {
 
 struct Store::State {
   State(service::StateFiles files, std::unique_ptr<DiskFlush> flush)
-      : disk(flush ? std::move(flush) : std::unique_ptr<DiskFlush>(std::make_unique<BlockingDiskFlush>())),
-        database(std::move(files), *disk) {}
+      : disk_flush(flush ? std::move(flush) : std::unique_ptr<DiskFlush>(std::make_unique<BlockingDiskFlush>())),
+        database(std::move(files), *disk_flush),
+        disk(database, *disk_flush) {}
 
   using Queue = std::list<Step>;
 
@@ -100,44 +94,20 @@ struct Store::State {
   void drop(const std::string& key);
   void drop_below(const std::string& prefix);
   void supersede(const Step& step);
-  enum class Patience : std::uint8_t { kNone, kForTheDisk };
-  Result<void> write_pending(std::size_t most_rows, Nanoseconds budget, Patience patience);
+  Result<void> write_pending(std::size_t most_rows, Nanoseconds budget);
   Result<void> write_all();
-  Ticket await_flush();
-  void begin_flush(StateVfs::File file);
-  Result<void> settle(Nanoseconds now);
-  Result<void> begin_next(Nanoseconds now);
-  Result<void> move_log(Nanoseconds now);
-  void confirm(const Result<void>& stored);
-  StateVfs& files() { return database.vfs(); }
+  void tell_held(const Result<void>& written);
   std::uint64_t next_number(const std::string& subject) { return next_event[subject]++; }
 
-  std::unique_ptr<DiskFlush> disk;
+  std::unique_ptr<DiskFlush> disk_flush;
   Database database;
+  StateDisk disk;
   Queue queue;
   std::map<std::string, Queue::iterator> by_key;
   std::map<std::string, std::uint64_t> next_event;  ///< by subject
   std::uint32_t history_length = kHistoryLength;
   std::uint64_t dropped = 0;
-
-  struct Flushing {
-    StateVfs::File file;
-    std::uint64_t written;  ///< what of it will be on the disk
-  };
-  struct Awaiting {
-    Ticket ticket;
-    std::uint64_t written;  ///< of the log
-  };
-  std::optional<Flushing> flushing;
-  std::deque<Awaiting> awaiting;
-  std::vector<CommitOutcome> outcomes;
-  Ticket last_ticket = 0;
-  Nanoseconds flushed_at = 0;
-  bool log_urgent = false;  ///< a commit waits for it
   bool may_move = true;
-  bool moving = false;  ///< the log into the database: nothing that can wait is written meanwhile
-  int rounds = 0;
-  Nanoseconds move_not_before = 0;
   bool importing = false;
   bool log_damaged = false;
 };
@@ -164,10 +134,13 @@ void Store::leave_log(bool leave) {
   state_->may_move = !leave;
 }
 int Store::readiness() const {
-  return state_->disk->readiness();
+  return state_->disk.readiness();
 }
 std::vector<CommitOutcome> Store::outcomes() {
-  return std::exchange(state_->outcomes, {});
+  return state_->disk.outcomes();
+}
+bool Store::all_on_disk() const {
+  return state_->queue.empty() && state_->disk.is_clean();
 }
 
 // ---- opening
@@ -205,6 +178,8 @@ Result<void> Store::open() {
   }
   if (auto prepared = prepare_schema(database); !prepared) return prepared;
   database.trust();
+  // So that no commit waits for the header of a log that is empty. On a full disk the first one does.
+  (void)database.begin_log(false);
   return {};
 }
 
@@ -340,22 +315,23 @@ void Store::State::note(Step step) {
 Result<Ticket> Store::commit(const Changes& changes) {
   auto steps = state_->steps_of(changes);
   if (!steps) return steps.error();
-  Result<void> done = importing() ? Result<void>(busy()) : state_->database.begin();
-  if (done) {
+  const bool held = !importing() && state_->disk.holds_back();
+  Result<void> done = importing() ? Result<void>(busy()) : held ? Result<void>() : state_->database.begin();
+  if (done && !held) {
     for (const Step& step : *steps) {
       if (done) done = state_->apply(step);
     }
     done = state_->database.end(std::move(done));
   }
   for (Step& step : *steps) {
-    if (done) {
+    if (done && !held) {
       state_->supersede(step);
     } else {
       state_->note(std::move(step));
     }
   }
   if (!done) return done.error();
-  return state_->await_flush();
+  return held ? state_->disk.held() : state_->disk.committed();
 }
 
 Result<void> Store::later(const Changes& changes) {
@@ -365,7 +341,7 @@ Result<void> Store::later(const Changes& changes) {
   return {};
 }
 
-Result<void> Store::State::write_pending(std::size_t most_rows, Nanoseconds budget, Patience patience) {
+Result<void> Store::State::write_pending(std::size_t most_rows, Nanoseconds budget) {
   if (queue.empty()) return {};
   const Nanoseconds until = monotonic_now() + budget;
   auto done = database.begin();
@@ -375,14 +351,7 @@ Result<void> Store::State::write_pending(std::size_t most_rows, Nanoseconds budg
     if (rows % kRowsBetweenLooks == 0 && rows != 0 && monotonic_now() > until) break;
     done = apply(*next);
   }
-  // Once for each time that the log begins anew; a second wish in a row would be a third one next time.
-  const bool patient = patience == Patience::kForTheDisk && !log_urgent;
-  log_urgent = false;
-  done = database.end(std::move(done), patient);
-  if (!done && done.error().code == ErrorCode::kWouldBlock) {
-    log_urgent = true;
-    return {};
-  }
+  done = database.end(std::move(done));
   if (!done) return done;
   for (auto written = queue.begin(); written != next; ++written) by_key.erase(written->key);
   queue.erase(queue.begin(), next);
@@ -390,110 +359,43 @@ Result<void> Store::State::write_pending(std::size_t most_rows, Nanoseconds budg
 }
 
 Result<void> Store::State::write_all() {
-  while (!queue.empty()) {
-    if (auto done = write_pending(kMaximumPending, 10 * kSecond, Patience::kNone); !done) return done;
+  Result<void> done;
+  while (done && !queue.empty()) done = write_pending(kMaximumPending, 10 * kSecond);
+  tell_held(done);
+  return done;
+}
+
+// What was held back waits in the queue, somewhere: when that is empty, it was written.
+void Store::State::tell_held(const Result<void>& written) {
+  if (!written) {
+    disk.held_failed(written.error());
+  } else if (queue.empty()) {
+    disk.held_were_committed();
   }
-  return {};
-}
-
-// ---- the disk
-
-Ticket Store::State::await_flush() {
-  awaiting.push_back({++last_ticket, files().written(StateVfs::File::kLog)});
-  return last_ticket;
-}
-
-void Store::State::begin_flush(StateVfs::File file) {
-  flushing = {file, files().written(file)};
-  disk->begin(files().fd_of(file));
-}
-
-// Those whose part of the log is on the disk, or, after a failure, should be.
-void Store::State::confirm(const Result<void>& stored) {
-  while (!awaiting.empty() && (!stored || files().is_flushed(StateVfs::File::kLog, awaiting.front().written))) {
-    outcomes.push_back({awaiting.front().ticket, stored});
-    awaiting.pop_front();
-  }
-}
-
-// Hears of the flush that is under way.
-Result<void> Store::State::settle(Nanoseconds now) {
-  // Asked in any case: its readiness may come after its outcome.
-  auto outcome = disk->outcome();
-  if (!outcome || !flushing) return {};
-  const Flushing done = *std::exchange(flushing, std::nullopt);
-  if (*outcome) {
-    files().flushed(done.file, done.written);
-  } else {
-    files().distrust(done.file);
-    moving = false;
-    move_not_before = now + kMoveRetryPeriod;
-    if (done.file == StateVfs::File::kLog) confirm(*outcome);
-  }
-  return *outcome;
-}
-
-Result<void> Store::State::begin_next(Nanoseconds now) {
-  confirm({});
-  const bool due = !awaiting.empty() || log_urgent || now - flushed_at >= kSyncPeriod;
-  if (due && !files().is_clean(StateVfs::File::kLog)) {
-    flushed_at = now;
-    begin_flush(StateVfs::File::kLog);
-    return {};
-  }
-  const bool is_long = database.log_pages() >= kLongLog && now >= move_not_before;
-  // Whoever waits for an outcome hears it first: a very long log takes some tenths of a second.
-  const bool may = !importing && may_move && outcomes.empty();
-  return may && (moving || is_long) ? move_log(now) : Result<void>();
-}
-
-// The log is flushed, its pages are copied, the database is flushed, and only then may the log begin anew. SQLite does
-// all that in one call; it is called again after each flush, and finds that all before it is done.
-Result<void> Store::State::move_log(Nanoseconds now) {
-  moving = true;
-  auto next = database.checkpoint(++rounds <= kPatientRounds);
-  if (next && *next) {
-    begin_flush(**next);
-    return {};
-  }
-  moving = false;
-  rounds = 0;
-  if (next) return {};
-  move_not_before = now + kMoveRetryPeriod;
-  return next.error();
 }
 
 Result<void> Store::flush(Nanoseconds now) {
   State& state = *state_;
-  auto done = state.settle(now);
-  // Goes round more than once only where a flush blocks and so is over as soon as it was begun.
-  for (bool written = false;;) {
-    const bool blocked = state.log_urgent && state.flushing;
-    if (!written && !importing() && !state.moving && !blocked) {
-      auto wrote = state.write_pending(kFlushRows, kFlushBudget, State::Patience::kForTheDisk);
-      written = !state.log_urgent;
-      if (done) done = std::move(wrote);
+  Result<void> written;
+  Result<void> flushed;
+  bool tried = false;
+  // A second time where a flush blocks, so that what held the writing back is over.
+  for (int round = 0; round < 2 && !tried; ++round) {
+    if (!importing() && !state.disk.holds_back()) {
+      tried = true;
+      written = state.write_pending(kFlushRows, kFlushBudget);
+      state.tell_held(written);
     }
-    if (!done || state.flushing) return done;
-    done = state.begin_next(now);
-    if (!done || !state.flushing) return done;
-    done = state.settle(now);
+    // What could not be written keeps nobody from hearing of what was.
+    if (flushed) flushed = state.disk.proceed(now, state.may_move && !importing());
   }
+  return flushed ? written : flushed;
 }
 
 Result<void> Store::flush_all() {
-  if (importing()) return busy();
-  State& state = *state_;
-  const auto wait = [&state] {
-    state.disk->wait();
-    return state.settle(monotonic_now());
-  };
-  (void)wait();
-  if (auto done = state.write_all(); !done) return done;
-  state.begin_flush(StateVfs::File::kLog);
-  auto done = wait();
-  state.confirm({});
-  return done;
+  auto written = importing() ? Result<void>(busy()) : state_->write_all();
+  auto flushed = state_->disk.flush_now();
+  return written ? flushed : written;
 }
 
 // ---- import
@@ -529,7 +431,7 @@ Result<Ticket> Store::finish_import() {
   if (!importing()) return Error{ErrorCode::kInvalid, "no import was begun"};
   state_->importing = false;
   if (auto done = state_->database.end({}); !done) return done.error();
-  return state_->await_flush();
+  return state_->disk.committed();
 }
 
 void Store::cancel_import() {

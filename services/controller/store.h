@@ -168,8 +168,9 @@ struct CommitOutcome {
 /// fdatasync, ftruncate, fstat, clock_gettime, getrandom, those of malloc and those of its DiskFlush, and so works in a
 /// confined process. A caller who wants to survive a limit of file size ignores SIGXFSZ.
 ///
-/// The disk may take seconds for a flush. With a DiskFlush that does not block, no function but those that say so waits
-/// for one: flush() begins it, and is to be called again when the DiskFlush is ready.
+/// The disk may take seconds for a flush. With a DiskFlush that does not block, only open(), flush_all() and the
+/// destructor wait for one, and an import that was begun while the log was being moved, once. flush() begins it, and is
+/// to be called again when the DiskFlush is ready.
 ///
 /// Errors of every function: kInvalid: a value outside its range, nothing was done. kTooLarge: the disk is full.
 /// kSystem: another failure of the disk, `errno_value` says which. kBroken: the file is damaged. kWouldBlock: an import
@@ -202,10 +203,10 @@ class Store {
   Result<Stored> load(std::int64_t now_ms);
 
   /// Writes the changes, all or none: from then on they survive the process. Their outcome, among outcomes() after some
-  /// flush(), says whether they would survive a power cut. Blocks for a flush when it is the first to write after the
-  /// log was begun anew. Supersedes what later() has pending under the same keys. After any error but kInvalid the
-  /// changes are pending as if given to later(), so that they are stored as soon as that is possible, and there is no
-  /// outcome.
+  /// flush(), says whether they would survive a power cut. While the log is being moved they may be pending first, as
+  /// if given to later(); their outcome waits for that. Supersedes what later() has pending under the same keys. After
+  /// any error but kInvalid the changes are pending as if given to later(), so that they are stored as soon as that is
+  /// possible, and there is no outcome.
   Result<Ticket> commit(const Changes& changes);
   /// What became of former commits, each once, in their order; to be asked for after each flush(). After an error the
   /// changes are in the file, and the flush of the disk is tried again.
@@ -218,8 +219,8 @@ class Store {
   /// Writes the oldest pending changes, for at most about kFlushBudget, in one transaction; flushes the disk at once
   /// for what was committed, else once a second at most, when there is something to flush; and moves the log, when it
   /// is long, into the database. To be called from a timer every 100 ms, after commit(), and when the disk is ready: a
-  /// change is then in the file within 100 ms (it survives the process) and on the disk within one second, if the disk
-  /// is fast enough (it survives a power cut). While an import is under way nothing is written. After an error the
+  /// change is then in the file within 100 ms (it survives the process) and on the disk within one second (it survives
+  /// a power cut), both if the disk is fast enough. While an import is under way nothing is written. After an error the
   /// changes are still pending.
   Result<void> flush(Nanoseconds now);
   /// Writes everything that is pending and flushes the disk, however long that takes. For a stop in order.
@@ -227,6 +228,8 @@ class Store {
   /// Readable when flush() should be called; -1: never.
   int readiness() const;
   std::size_t pending() const;
+  /// Whether nothing is pending, and all that was written is on the disk.
+  bool all_on_disk() const;
   /// Changes that were dropped because the disk took none for too long.
   std::uint64_t dropped() const;
 

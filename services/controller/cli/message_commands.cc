@@ -150,7 +150,7 @@ bool has_link(const client::Application& application, const PeerId& peer) {
 }
 
 /// Waits until the links of these peers have arrived, which takes a moment after attaching, and takes out of `peers`
-/// whose link has, and who was disconnected meanwhile. False: the node has gone.
+/// whose link has. False: the node has gone.
 bool wait_for_links(client::Application& application, std::set<PeerId>& peers, Clock::time_point until) {
   for (;;) {
     while (const auto event = application.next()) {
@@ -161,6 +161,14 @@ bool wait_for_links(client::Application& application, std::set<PeerId>& peers, C
     if (peers.empty() || Clock::now() >= until || g_interrupted != 0) return true;
     application.wait(std::min(kSlice, left_until(until)));
   }
+}
+
+/// Of these, those that are connected still: their workers give no link.
+Result<std::set<PeerId>> without_link(const std::string& data_dir, const std::set<PeerId>& peers) {
+  if (peers.empty()) return peers;
+  auto still = running_peers(data_dir);
+  if (still) std::erase_if(*still, [&](const PeerId& peer) { return !peers.contains(peer); });
+  return still;
 }
 
 Error no_link(const PeerId& peer) {
@@ -227,10 +235,13 @@ int run_send(const Arguments& arguments) {
   auto application = attach(arguments, false);
   if (!application) return fail(application.error());
   const auto until = Clock::now() + kQueueWait;
-  std::set<PeerId> without_link = {arguments.peer};
-  if (!wait_for_links(**application, without_link, until))
+  std::set<PeerId> wanted = {arguments.peer};
+  if (!wait_for_links(**application, wanted, until))
     return fail(failure("the node has ended; the message was not sent"));
-  if (!without_link.empty()) return fail(no_link(arguments.peer));
+  if (g_interrupted != 0) return fail(failure("interrupted; the message was not sent"));
+  const auto hanging = without_link(arguments.data_dir, wanted);
+  if (!hanging) return fail(hanging.error());
+  if (!hanging->empty()) return fail(no_link(arguments.peer));
   const auto sent = (*application)->send(arguments.peer, arguments.tag, *body, left_until(until));
   if (!sent) return fail(send_error(sent.error(), arguments.peer));
   const std::string peer = wire::peer_id_text(arguments.peer);
@@ -249,6 +260,9 @@ int run_broadcast(const Arguments& arguments) {
   const auto until = Clock::now() + kQueueWait;
   if (!wait_for_links(**application, *peers, until))
     return fail(failure("the node has ended; the message was not sent"));
+  if (g_interrupted != 0) return fail(failure("interrupted; the message was not sent"));
+  const auto hanging = without_link(arguments.data_dir, *peers);
+  if (!hanging) return fail(hanging.error());
   ShownJson reached = ShownJson::array();
   ShownJson missed = ShownJson::array();
   for (const auto& connection : (*application)->connections()) {
@@ -257,7 +271,7 @@ int run_broadcast(const Arguments& arguments) {
     if (!sent && sent.error().code == ErrorCode::kNotFound) continue;
     (sent ? reached : missed).push_back(wire::peer_id_text(connection.peer_id));
   }
-  for (const PeerId& peer : *peers) missed.push_back(wire::peer_id_text(peer));
+  for (const PeerId& peer : *hanging) missed.push_back(wire::peer_id_text(peer));
   const std::size_t count = reached.size();
   const std::string failed = std::to_string(missed.size());
   const bool all = missed.empty();

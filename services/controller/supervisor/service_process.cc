@@ -23,15 +23,15 @@ void tell(int report, StartFailure::Step step) {
 // closes.
 [[noreturn]] void become(const char* program, char* const* arguments, int channel, std::span<const int> groups,
                          int report) {
+  for (const int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
   for (const int group : groups) {
     // "0": whoever writes.
     if (::write(group, "0", 1) != 1) tell(report, StartFailure::Step::kGroup);
   }
-  const int null = ::open("/dev/null", O_RDWR);
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null >= 0) {
     ::dup2(null, STDIN_FILENO);
     ::dup2(null, STDOUT_FILENO);
@@ -60,9 +60,16 @@ Result<StartedProcess> start(const std::string& program, const std::vector<std::
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return system_error("cannot make a pipe");
   UniqueFd reading(ends[0]);
   const UniqueFd writing(ends[1]);
+  // Until the child has handlers of its own, it would write what it hears into this process's loop.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_SETMASK, &all, &before);
   const pid_t pid = ::fork();
-  if (pid < 0) return system_error("cannot fork");
   if (pid == 0) become(program.c_str(), pointers.data(), channel, groups, writing.get());
+  const Error error = pid < 0 ? system_error("cannot fork") : Error{};
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) return error;
   return StartedProcess{pid, std::move(reading)};
 }
 

@@ -258,8 +258,8 @@ void Supervisor::release(const SlotRef& slot) {
 }
 
 void Supervisor::on_children() {
-  // Workers first: whose slots become free is known before a successor is started.
-  std::vector<std::pair<Role, int>> deaths;
+  std::vector<std::pair<Role, int>> services;
+  std::vector<schema::Reaped> workers;
   for (;;) {
     int status = 0;
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);
@@ -267,12 +267,21 @@ void Supervisor::on_children() {
     const auto service =
         std::find_if(services_.begin(), services_.end(), [pid](const auto& entry) { return entry.second.pid == pid; });
     if (service != services_.end()) {
-      deaths.emplace_back(service->first, status);
+      // Its number may be another's from now on.
+      service->second.pid = 0;
+      services.emplace_back(service->first, status);
     } else {
-      send(Role::kController, schema::Reaped{static_cast<std::uint32_t>(pid), static_cast<std::uint32_t>(status)});
+      workers.push_back({static_cast<std::uint32_t>(pid), static_cast<std::uint32_t>(status)});
     }
   }
-  for (const auto& [role, status] : deaths) on_death(role, status);
+  // A controller that died hears nothing any more, its successor does. All else waits for whose slots become free.
+  std::stable_partition(services.begin(), services.end(),
+                        [](const auto& one) { return one.first == Role::kController; });
+  const bool controller_died = !services.empty() && services.front().first == Role::kController;
+  if (controller_died) on_death(Role::kController, services.front().second);
+  for (const auto& worker : workers) send(Role::kController, worker);
+  for (std::size_t i = controller_died ? 1 : 0; i < services.size(); ++i)
+    on_death(services[i].first, services[i].second);
 }
 
 void Supervisor::on_death(Role role, int wait_status) {
@@ -296,12 +305,13 @@ void Supervisor::on_death(Role role, int wait_status) {
   service.controller_end.reset();
   service.queue.clear();
   publish();
+  const bool began_at_all = began(role);
   if (stopping_ != Stopping::kNo) {
     if (role == Role::kController && stopping_ == Stopping::kController) stop_rest();
     finish();
     return;
   }
-  if (!began(role)) {
+  if (!began_at_all) {
     stop(static_cast<int>(ProgramExit::kFailed));
     return;
   }

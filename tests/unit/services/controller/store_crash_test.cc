@@ -129,6 +129,8 @@ TEST(StoreFullDisk, IsAnErrorThatChangesNothingAndPasses) {
     EXPECT_EQ(store.pending(), 1U);
     expect_done(store.later({grey(1)}));
     expect_error(store.flush(100 * kSecond), ErrorCode::kTooLarge);
+    // What was written before hears of it all the same.
+    EXPECT_EQ(store.outcomes().size(), stored);
     EXPECT_EQ(store.pending(), 2U);
     expect_error(store.begin_import(), ErrorCode::kTooLarge);
   }

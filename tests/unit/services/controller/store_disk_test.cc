@@ -3,6 +3,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <sstream>
 
 #include "base/clock.h"
 #include "tests/unit/services/controller/store_support.h"
@@ -59,6 +60,18 @@ class SlowDisk : public DiskFlush {
   std::string contents_;
   std::optional<Result<void>> outcome_;
 };
+
+/// By this process, into the page cache.
+std::uint64_t bytes_written() {
+  std::istringstream text(read_file("/proc/self/io"));
+  for (std::string name; text >> name;) {
+    std::uint64_t value = 0;
+    text >> value;
+    if (name == "wchar:") return value;
+  }
+  ADD_FAILURE() << "no /proc/self/io";
+  return 0;
+}
 
 class StoreDisk : public ::testing::Test {
  protected:
@@ -194,19 +207,69 @@ TEST_F(StoreDisk, WritesAgainWhatAFailedFlushMayHaveLost) {
     expect_done(flush());
     if (disk_->under_way == log_) disk_->succeed();
   }
-  const std::string before = contents(database_);
+  const std::string moved = contents(database_);
   disk_->fail();
   expect_error(flush(), ErrorCode::kSystem);
   // What the disk lost: the pages are as they were before the log was moved, and the file is taken for clean.
-  const std::string& lost = disk_->kept[database_];
-  ASSERT_NE(lost, before);
+  const std::string lost = disk_->kept[database_];
+  ASSERT_TRUE(lost != moved);
   ASSERT_EQ(::pwrite(database_, lost.data(), lost.size(), 0), static_cast<ssize_t>(lost.size()));
   now_ += 2 * kSecond;
   expect_done(flush());
   flush_until_nothing_waits();
-  EXPECT_EQ(contents(database_).substr(0, before.size()).size(), before.size());
+  EXPECT_TRUE(disk_->kept[database_] != lost) << "the pages were not written again";
   store_.reset();
   EXPECT_EQ(data_.stored().acl.size(), number);
+}
+
+// The kernel takes what it could not write for written, and the next flush succeeds.
+TEST_F(StoreDisk, WritesALogAgainBeforeItIsFlushedAgain) {
+  commit(1);
+  expect_done(flush());
+  disk_->fail();
+  expect_error(flush(), ErrorCode::kSystem);
+  const std::size_t log_bytes = contents(log_).size();
+  const std::uint64_t before = bytes_written();
+  now_ += kSecond;
+  expect_done(flush());
+  ASSERT_EQ(disk_->under_way, log_);
+  EXPECT_GE(bytes_written() - before, log_bytes);
+  disk_->succeed();
+  expect_done(flush());
+  EXPECT_TRUE(store_->all_on_disk());
+}
+
+TEST_F(StoreDisk, IsNotCleanAfterAFlushThatFailed) {
+  commit(1);
+  EXPECT_FALSE(store_->all_on_disk());
+  expect_done(flush());
+  disk_->fail();
+  expect_error(flush(), ErrorCode::kSystem);
+  expect_done(flush());
+  EXPECT_FALSE(store_->all_on_disk());
+}
+
+TEST_F(StoreDisk, MovesTheLogThoughCommitsKeepComing) {
+  std::uint32_t number = 1;
+  std::size_t confirmed = 0;
+  std::size_t most_pending = 0;
+  int moved = 0;
+  for (int step = 0; step < 9000; ++step) {
+    commit(number++);
+    if (step % 3 == 0) expect_done(store_->later({grey(number)}));
+    expect_done(flush());
+    confirmed += store_->outcomes().size();
+    expect_done(flush());
+    most_pending = std::max(most_pending, store_->pending());
+    if (step % 4 != 0 || disk_->under_way < 0) continue;
+    if (disk_->under_way == database_) ++moved;
+    disk_->succeed();
+  }
+  EXPECT_GE(moved, 3);
+  EXPECT_LT(most_pending, 100U) << "what can wait never has its turn";
+  EXPECT_GE(confirmed + 100, number);
+  EXPECT_EQ(disk_->blocked, 0);
+  EXPECT_LT(contents(log_).size(), std::size_t{3} * 1000 * 4096);
 }
 
 // Of each file the disk has at least what was flushed, and perhaps all that was written since.
