@@ -165,4 +165,15 @@ using shm::SlotState;
 /// Fails the test where a row in shared memory and the private copy differ, or where they break a rule.
 void expect_consistent(Node& node);
 
+inline void expect_refusal(const Decision& decision, Reason reason, std::int16_t motive) {
+  EXPECT_EQ(decision.kind, VerdictKind::kNack);
+  EXPECT_STREQ(reason_name(decision.reason), reason_name(reason));
+  EXPECT_EQ(decision.motive, motive);
+}
+inline void expect_silence(const Decision& decision, Reason reason) {
+  EXPECT_EQ(decision.kind, VerdictKind::kSilence);
+  EXPECT_STREQ(reason_name(decision.reason), reason_name(reason));
+  EXPECT_TRUE(decision.points.empty());
+}
+
 }  // namespace bulkhead::controller::test
