@@ -13,6 +13,7 @@
 #include <cstdio>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 namespace bulkhead::sandbox {
 namespace {
@@ -144,8 +145,9 @@ Error with_remedy(Error error, const std::string& remedy) {
 }
 
 void end_processes(const std::string& directory) {
-  if (write_file(directory + "/cgroup.kill", "1")) return;  // version 2, Linux 5.14
   const std::string processes = read_text(directory + "/cgroup.procs");
+  log_warning("workers of a former node are left in " + directory + "; they are ended");
+  if (write_file(directory + "/cgroup.kill", "1")) return;  // version 2, Linux 5.14
   for (const auto line : split(processes, '\n')) {
     pid_t pid = 0;
     // 0: whose number cannot be seen from this namespace.

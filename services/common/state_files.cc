@@ -38,6 +38,9 @@ Result<void> lock_against_others(int fd) {
 }
 
 Error open_error(const std::string& where) {
+  if (errno == EISDIR || errno == ENOTDIR)
+    return {ErrorCode::kRefused,
+            where + (errno == EISDIR ? " is a directory" : " is not a directory") + "; move it away", errno};
   if (errno != EACCES) return system_error(where);
   return {ErrorCode::kSystem,
           where +
@@ -135,6 +138,11 @@ Result<std::string> set_aside_state(int directory, bool log_only, std::int64_t n
     return log_only ? log_name : name;
   }
   return Error{ErrorCode::kRefused, "state/ is full of damaged databases; move them away"};
+}
+
+bool lost_state(int directory) {
+  return !size_of(directory, kDatabase) && size_of(directory, kLog).value_or(0) == 0 &&
+         size_of(directory, kPeersMark).has_value();
 }
 
 Result<std::optional<std::string>> set_aside_empty_state(int directory, std::int64_t now_ms) {

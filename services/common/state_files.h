@@ -37,6 +37,9 @@ Result<std::string> set_aside_state(int directory, bool log_only, std::int64_t n
 /// Beside the database, made when a node that had one stops in order: says which peers.json is its work.
 inline constexpr const char* kPeersMark = "peers.json.written";
 
+/// To be called before open_state_database(): whether a node has had a database here (kPeersMark), and there is none.
+bool lost_state(int directory);
+
 /// To be called before open_state_database(): does the same with a database of no bytes, without a log that has any,
 /// where a node has had one that was not empty (kPeersMark). SQLite would take it for a new one. Returns its new name;
 /// nothing when there is no such file, as on a first start, one that ended before anything was stored among them.

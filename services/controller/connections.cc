@@ -460,14 +460,19 @@ void Controller::reaped(Connection& connection, int wait_status) {
     if (shown && page.generation.load(std::memory_order_acquire) == connection.ref.generation) connection.told = *shown;
   }
   const Reason by_exit = reason_of_exit(wait_status);
+  const Slot* slot = pool_.find(connection.ref);
+  const std::string who =
+      "worker " + std::to_string(connection.pid) + (slot != nullptr ? " of " + to_text(slot->remote) : "");
   if (connection.step != Step::kEnded) ended(connection, connection.told != Reason::kNone ? connection.told : by_exit);
   const bool faulty = connection.pid != 0 && is_worker_fault(by_exit) && connection.told == Reason::kNone &&
                       connection.decided == by_exit;
   if (faulty) {
     parts_.counters.count(shm::Counter::kWorkerFaults);
-    log_warning("worker " + std::to_string(connection.pid) + " died by a fault (" + reason_name(connection.decided) +
-                ")");
+    log_warning(who + " died by a fault (" + reason_name(connection.decided) +
+                "); please report it with its event (SECURITY.md)");
     tell_supervisor(schema::ReplaceService{});
+  } else if (connection.pid != 0 && by_exit == Reason::kWorkerKilled && connection.decided == by_exit) {
+    log_warning(who + " was killed: by somebody's SIGKILL, or by the kernel for want of memory (see dmesg)");
   }
   const SlotRef ref = connection.ref;
   if (connection.held) tell_supervisor(schema::Release{ref});

@@ -61,6 +61,13 @@ Result<Disk> sizes(const service::StateFiles& files) {
   if (::fstat(files.database.get(), &database) != 0 || ::fstat(files.log.get(), &log) != 0) {
     return system_error("the state database cannot be looked at");
   }
+  if (database.st_nlink == 0 || log.st_nlink == 0) {
+    return Error{
+        ErrorCode::kSystem,
+        "the state database (state/ in the data directory) was removed while the node runs; what it knows goes "
+        "with it. Save the lists with `bulkhead acl export`, and restart it",
+        ENOENT};
+  }
   return Disk{database.st_size, log.st_size};
 }
 
@@ -330,6 +337,8 @@ Result<Ticket> Store::commit(const Changes& changes) {
       state_->note(std::move(step));
     }
   }
+  // Nobody will find what is written to a file that has no name any more.
+  if (const auto there = sizes(state_->database.files()); done && !there) done = there.error();
   if (!done) return done.error();
   return held ? state_->disk.held() : state_->disk.committed();
 }

@@ -73,6 +73,10 @@ TEST_F(Crash, OfAWorkerEndsItsConnectionAlone) {
   EXPECT_LE(look - killed, Milliseconds(100) * kPatience + Milliseconds(100));
 
   expect_ended(victim, "worker_killed");
+  EXPECT_TRUE(eventually([&] {
+    return node_->log().find("worker " + std::to_string(worker) + " of " + victim.local_point() + " was killed") !=
+           std::string::npos;
+  })) << node_->log();
   Json line;
   do {
     line = listen.next("disconnected");
@@ -205,6 +209,14 @@ TEST_F(Crash, OfAWorkerWhoseNurseryIsGoneIsReportedToo) {
 
   expect_ended(victim, "worker_killed");
   EXPECT_TRUE(node_->wait_gone(victim.peer_id()));
+}
+
+TEST_F(Crash, IsNoneWhenTheTerminalGoes) {
+  ::signal(SIGHUP, SIG_DFL);  // under nohup(1) the node would go on
+  ASSERT_NO_FATAL_FAILURE(start());
+  EXPECT_EQ(node_->stop(SIGHUP), 0);
+  EXPECT_NE(node_->log().find("the node has stopped"), std::string::npos) << node_->log();
+  witness_.reset();
 }
 
 TEST_F(Crash, OfTheSupervisorEndsEverything) {

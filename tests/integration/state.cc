@@ -77,6 +77,30 @@ TEST_F(State, ThatIsDamagedIsSetAsideAndTheNodeRuns) {
   EXPECT_TRUE(logged("the log of the state database is damaged")) << node_->log();
 }
 
+TEST_F(State, ThatIsGoneIsMissedInTheLog) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  ASSERT_EQ(node_->cli({"ban", "address", "10.0.0.0/8"}).exit_status, 0);
+  ASSERT_EQ(node_->stop(), 0);
+  EXPECT_FALSE(logged("not there any more")) << node_->log();
+  fs::remove(file("state.db"));
+
+  const auto started = node_->start();
+
+  ASSERT_TRUE(started) << started.error().text;
+  EXPECT_TRUE(logged("state.db) of a former run is not there any more")) << node_->log();
+}
+
+TEST_F(State, ThatIsRemovedWhileTheNodeRunsIsToldByTheNextBan) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  fs::remove_all(file(""));
+
+  const auto result = node_->cli({"ban", "address", "10.0.0.0/8"});
+
+  EXPECT_EQ(result.exit_status, 1) << result;
+  EXPECT_NE(result.err.find("was removed while the node runs"), std::string::npos) << result;
+  EXPECT_EQ(node_->json({"acl"})["blacklist"].size(), 1U) << "it is in force all the same";
+}
+
 TEST_F(State, ThatWasEmptiedIsSetAsideAndTheNodeSaysSo) {
   ASSERT_NO_FATAL_FAILURE(start());
   const std::string peer = witness_->peer_id();

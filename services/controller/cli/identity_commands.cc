@@ -106,7 +106,9 @@ int run_identity_generate(const Arguments& arguments) {
   if (exists(path)) return fail(failure(path + ": exists already and is not overwritten; move it away first"));
   if (auto made = make_directories(arguments.data_dir); !made) return fail(made.error());
 
-  std::fprintf(stderr, "Generating a new identity (difficulty %s)...\n", bits_text(*difficulty).c_str());
+  // A node that logs JSON has it made with --json, and its log is to be JSON alone.
+  if (!arguments.json || ::isatty(STDERR_FILENO) != 0)
+    std::fprintf(stderr, "Generating a new identity (difficulty %s)...\n", bits_text(*difficulty).c_str());
   Progress progress(*difficulty);
   const auto identity = wire::generate_identity(*target, 0, [&](std::uint64_t attempts) { return progress(attempts); });
   progress.end();

@@ -175,7 +175,7 @@ Error no_link(const PeerId& peer) {
   return failure(
       "the worker of the connection with " + wire::peer_id_text(peer) +
       " gave no link within 10 s; the message was not sent. The node ends a worker that hangs within minutes, "
-      "`kick peer` at once");
+      "`kick peer` within seconds");
 }
 
 Error send_error(const Error& error, const PeerId& peer) {

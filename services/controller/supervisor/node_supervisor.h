@@ -34,6 +34,11 @@ namespace bulkhead::supervisor {
 inline constexpr std::array<Role, 5> kServices = {Role::kKeyholder, Role::kController, Role::kAcceptor,
                                                   Role::kMaintainer, Role::kNursery};
 
+/// What follows when the database of a former run cannot be used, and what an operator can do.
+inline constexpr const char* kOnANewDatabase =
+    "The node goes on with a new one: bans and trust are gone, known peers come from peers.json if there is one. Bring "
+    "the lists back with `bulkhead acl import` if there is an export";
+
 /// What went wrong before the node runs, for one line to the operator.
 struct StartError {
   std::string text;

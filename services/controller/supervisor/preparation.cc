@@ -84,11 +84,13 @@ void Supervisor::take_directory() {
     throw StartError{"another node runs on " + dir + "; stop it or choose another directory with --data-dir"};
   }
   state_directory_ = require_in(dir, service::open_state_directory(dir));
+  if (service::lost_state(state_directory_.get())) {
+    log_warning("the state database (" + dir + "/state/state.db) of a former run is not there any more. " +
+                kOnANewDatabase);
+  }
   if (const auto kept = require_in(dir, service::set_aside_empty_state(state_directory_.get(), wall_now_ms()))) {
     log_warning("the state database was emptied by something else than this node; it is set aside as " + dir +
-                "/state/" + *kept +
-                ". The node goes on with a new one: bans and trust are gone, known peers come from peers.json. Bring "
-                "the lists back with `bulkhead acl import` if there is an export");
+                "/state/" + *kept + ". " + kOnANewDatabase);
   }
   state_.database = require_in(dir, service::open_state_database(state_directory_.get()));
   state_.log = require_in(dir, service::open_state_log(state_directory_.get()));
@@ -105,9 +107,10 @@ void Supervisor::open_identity() {
       return;
     }
     log_notice("no identity yet; making one of difficulty " + std::to_string(settings_.expected_pow));
-    const int status =
-        require(run_program("/proc/self/exe", {"identity", "generate", std::to_string(settings_.expected_pow),
-                                               "--data-dir", settings_.data_dir}));
+    std::vector<std::string> words = {"identity", "generate", std::to_string(settings_.expected_pow), "--data-dir",
+                                      settings_.data_dir};
+    if (settings_.log_json) words.emplace_back("--json");
+    const int status = require(run_program("/proc/self/exe", words));
     if (status != 0) throw StartError{"the identity could not be made; run `bulkhead identity generate` to see why"};
     identity_ = UniqueFd(::open(identity_path_.c_str(), O_RDONLY | O_CLOEXEC));
   }

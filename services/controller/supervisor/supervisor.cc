@@ -233,8 +233,8 @@ void Supervisor::replace_state(bool log_only) {
     const std::string keeps = dir + "/state/" + kept + " keeps what it held. ";
     log_error(log_only ? "the log of the state database is damaged; " + keeps +
                              "The last changes are not in force; what was stored before them is"
-                       : "the state database is damaged; " + keeps +
-                             "The node goes on with an empty one: bans, trust and known peers are gone");
+                       : "the state database is damaged; " + keeps + "`sqlite3 " + kept +
+                             " .recover` may get some of it back. " + kOnANewDatabase);
     state_.log = require_in(dir, service::open_state_log(directory));
     // A database that stays in its place is still locked by this process.
     if (!log_only) state_.database = require_in(dir, service::open_state_database(directory));
@@ -488,7 +488,11 @@ int Supervisor::run() {
     signals_.push_back(std::move(handle));
   };
   on_signal(SIGCHLD, [](uv_signal_t* handle, int) { static_cast<Supervisor*>(handle->data)->on_children(); });
-  for (const int number : {SIGINT, SIGTERM}) {
+  std::vector<int> ends = {SIGINT, SIGTERM};
+  // Its terminal is gone. Under nohup(1) it goes on.
+  struct sigaction hangup {};
+  if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) ends.push_back(SIGHUP);
+  for (const int number : ends) {
     on_signal(number, [](uv_signal_t* handle, int) { static_cast<Supervisor*>(handle->data)->stop(0); });
   }
   ping_timer_ = service::Timer(*loop_, [this] { ping_all(); });

@@ -146,6 +146,19 @@ TEST(StateFiles, AreSetAsideWhenTheyWereEmptiedAndNotWhenTheyAreNew) {
   EXPECT_EQ(set_aside(), std::nullopt);
 }
 
+TEST(StateFiles, AreMissedWhereANodeHadThem) {
+  const DataDirectory data;
+  EXPECT_FALSE(lost_state(data.state())) << "a first start";
+  write_file(data.file("peers.json.written"), "1 2.3 4\n");
+  EXPECT_TRUE(lost_state(data.state()));
+  write_file(data.file("state.db-wal"), "log");
+  EXPECT_FALSE(lost_state(data.state())) << "that is a damaged one";
+  write_file(data.file("state.db-wal"), "");
+  EXPECT_TRUE(lost_state(data.state()));
+  write_file(data.file("state.db"), "");
+  EXPECT_FALSE(lost_state(data.state()));
+}
+
 TEST(StateFiles, HaveTheLogAloneSetAside) {
   const DataDirectory data;
   write_file(data.file("state.db"), "whole");

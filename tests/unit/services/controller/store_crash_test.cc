@@ -141,6 +141,16 @@ TEST(StoreFullDisk, IsAnErrorThatChangesNothingAndPasses) {
   EXPECT_EQ(data.stored().acl.size(), stored + 1 + 2);
 }
 
+TEST(StoreRemoved, IsAnErrorOfACommit) {
+  const DataDirectory data;
+  Store store = data.opened();
+  expect_done(store.commit({ban(1)}));
+  ASSERT_TRUE(std::filesystem::remove(data.file("state.db")));
+  const auto ticket = store.commit({ban(2)});
+  expect_error(ticket, ErrorCode::kSystem);
+  EXPECT_NE(ticket.error().text.find("bulkhead acl export"), std::string::npos) << ticket.error().text;
+}
+
 TEST(StoreFullDisk, UndoesAnImport) {
   const DataDirectory data;
   Store store = data.opened();
