@@ -205,7 +205,7 @@ class Controller : private PoolJournal {
   void stored(Unconfirmed change, const Result<void>& outcome);
   void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject, std::int64_t at,
                  std::uint32_t lasts_s = 0);
-  void tell_ended_bans();
+  void tell_ended();
   void lists_changed();
   void close_banned();
   void greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason, shm::SetBy by,
@@ -278,7 +278,7 @@ class Controller : private PoolJournal {
   std::optional<Import> import_;
   std::map<Ticket, Unconfirmed> unconfirmed_;
   service::Poll store_poll_;
-  TokenBucket ended_bans_told_;
+  TokenBucket ends_told_;
   TokenBucket application_events_told_;
   std::map<shm::EventKind, std::uint32_t> untold_application_events_;
   std::map<Point, TokenBucket> impostors_told_;  ///< of configured points: as many as these at most

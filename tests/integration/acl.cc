@@ -214,10 +214,29 @@ TEST_F(Lists, TrustIsRefusedUnderAWiderBanThatItNames) {
   done({"ban", "address", "10.0.0.0/8"});
 
   expect_refused({"trust", "address", "10.1.2.3"}, "10.0.0.0/8 is banned");
-  expect_refused({"unban", "address", "10.1.2.3"}, "10.0.0.0/8");
+  expect_refused({"unban", "address", "10.1.2.3"},
+                 "10.1.2.3 had no ban of its own, and is still banned, by 10.0.0.0/8");
 
   EXPECT_TRUE(entry("whitelist", "10.1.2.3").is_null());
   EXPECT_TRUE(banned("10.1.2.3"));
+}
+
+TEST_F(Lists, TrustForATimeEndsByItself) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"trust", "address", "10.1.2.0/24", "--for", "1s"});
+
+  const Json event = node_->wait_event("expired");
+  EXPECT_EQ(event.value("event", ""), "untrusted") << node_->events();
+  EXPECT_EQ(event.value("prefix", ""), "10.1.2.0/24") << node_->events();
+  EXPECT_TRUE(entry("whitelist", "10.1.2.0/24").is_null());
+}
+
+TEST_F(Lists, ABanSaysThatAConfiguredPeerIsTrustedNoMore) {
+  ASSERT_NO_FATAL_FAILURE(start_alone({.arguments = {"--peer", "127.255.255.1:1", "--peer", "127.255.254.1:1"}}));
+  EXPECT_EQ(done({"ban", "address", "127.255.255.1"}), "127.255.255.1 is banned and trusted no more\n");
+  EXPECT_EQ(done({"ban", "address", "127.255.255.1"}), "127.255.255.1 is banned\n");
+  EXPECT_EQ(done({"ban", "address", "127.255.254.0/24"}),
+            "127.255.254.0/24 is banned; points in it that were trusted are trusted no more\n");
 }
 
 TEST_F(Lists, HaveNoEventOfWhatWasNotInThem) {
