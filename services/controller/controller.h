@@ -107,6 +107,7 @@ class Controller : private PoolJournal {
     schema::Channel channel;
     service::Poll poll;
     std::uint64_t dial_id = 0;
+    Point dial_point{};             ///< of dial_id
     std::uint64_t maintain_id = 0;  ///< of the maintenance run that it waits for
   };
   /// Entries for the lists that a client brought: first all go into the database, or none; then into the lists.

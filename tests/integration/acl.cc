@@ -185,10 +185,12 @@ TEST_F(Lists, AnswerForAPrefixAsAWhole) {
   EXPECT_EQ(why["reason"], "rude") << why;
   EXPECT_EQ(why["events"].size(), 1U) << why;
   EXPECT_EQ(node_->json({"why", "10.0.0.0/8"})["events"].size(), 2U);
-  EXPECT_EQ(
-      done({"why", "10.0.0.0/8"})
-          .rfind("10.0.0.0/8 would be let in: no list refuses all of it; 2 bans or greylistings are of a part", 0),
-      0U);
+  EXPECT_EQ(done({"why", "10.0.0.0/8"})
+                .rfind("10.0.0.0/8 would be let in: no list refuses all of it; 2 bans or greylistings are of a part of "
+                       "it, see `bulkhead "
+                       "acl`",
+                       0),
+            0U);
 }
 
 // ---- trust
@@ -237,6 +239,16 @@ TEST_F(Lists, ABanSaysThatAConfiguredPeerIsTrustedNoMore) {
   EXPECT_EQ(done({"ban", "address", "127.255.255.1"}), "127.255.255.1 is banned\n");
   EXPECT_EQ(done({"ban", "address", "127.255.254.0/24"}),
             "127.255.254.0/24 is banned; points in it that were trusted are trusted no more\n");
+}
+
+TEST_F(Lists, WhyKnowsTheNodeItselfAndEventsSayThatThereAreNone) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  EXPECT_EQ(done({"why", node_->point()}), node_->point() + " is this node itself\n");
+  EXPECT_EQ(done({"why", node_->peer_id()}), node_->peer_id() + " is this node itself\n");
+  const auto events = node_->cli({"events"});
+  EXPECT_EQ(events.exit_status, 0) << events;
+  EXPECT_EQ(events.out, "") << events;
+  EXPECT_NE(events.err.find("no events"), std::string::npos) << events;
 }
 
 TEST_F(Lists, HaveNoEventOfWhatWasNotInThem) {
@@ -346,6 +358,9 @@ TEST_F(Lists, WhyTellsOfAPeerAndOfTheAddressWhereItWasSeen) {
   EXPECT_EQ(why["reason"], "rude");
   EXPECT_EQ(why["peers"][0][1]["banned"], true) << why;
   EXPECT_EQ(node_->json({"why", address})["banned"], false);
+  EXPECT_NE(done({"why", address}).find("; its peer " + peer.peer_id() + " is banned, see `bulkhead why "),
+            std::string::npos)
+      << done({"why", address});
   EXPECT_NE(done({"why", "203.0.113.9"}).find("nothing else is known"), std::string::npos);
 }
 

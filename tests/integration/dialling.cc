@@ -264,6 +264,18 @@ TEST_F(Dialling, MaintainSaysWhenTheNextPointMayBeDialledAndDoesNotWaitForIt) {
     EXPECT_NE(waiting.err.find(said), std::string::npos) << waiting;
 }
 
+TEST_F(Dialling, ConnectNamesWhyWhenThePeerIsBanned) {
+  ASSERT_NO_FATAL_FAILURE(start_alone({.arguments = {"--disable-p2p-maintenance"}}));
+  Callee banned;
+  ASSERT_EQ(node_->cli({"ban", "peer", banned.peer.peer_id()}).exit_status, 0);
+  banned.answer();
+  const auto refused = node_->cli({"connect", "address", banned.listener.point()});
+  EXPECT_EQ(refused.exit_status, 1) << refused;
+  EXPECT_NE(refused.err.find("peer_banned; see `bulkhead why " + banned.listener.point() + "`"), std::string::npos)
+      << refused;
+  (void)banned.handshake.get();
+}
+
 TEST_F(Dialling, RunsWhenAnApplicationAsksForIt) {
   ASSERT_NO_FATAL_FAILURE(start_content({}));
   // The runs at the start of the node and on the way here are over, and no other has a cause for two minutes.
