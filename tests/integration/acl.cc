@@ -453,11 +453,16 @@ TEST_F(Lists, TellNumbersToPrograms) {
             Json({{"ok", true}, {"text", "2 bans and 0 greylistings lifted"}, {"bans", 2}, {"greylistings", 0}}));
   EXPECT_EQ(answer({"greylist", "clear"}),
             Json({{"ok", true}, {"text", "0 greylistings lifted"}, {"greylistings", 0}}));
+  const auto shortened = node_->cli({"acl", "import", "-"}, "203.0.113.1 " + std::string(60, 'x') + "\n");
+  EXPECT_EQ(shortened.exit_status, 0) << shortened;
+  EXPECT_NE(shortened.err.find("1 reason shortened to 47 bytes"), std::string::npos) << shortened;
 }
 
 TEST_F(Lists, StayAsTheyAreWhenAnImportHasABadLine) {
   ASSERT_NO_FATAL_FAILURE(start_alone());
 
+  expect_refused({"acl", "import", "-"}, "standard input:2: 'lst=white' is no field", 1,
+                 "10.0.0.0/8\n10.0.0.9 lst=white\n");
   expect_refused({"acl", "import", "-"}, "standard input:2: 'x.example'", 1, "10.0.0.0/8\nx.example\n");
   expect_refused({"acl", "import", node_->data_dir() + "/none"}, "No such file");
 
