@@ -102,7 +102,7 @@ bool Acl::take_away(AclList list, const AclSubject& subject, std::int64_t now_ms
   // What the table does not have may still stand in the database.
   const AclKey key = key_of(entry_of(list, subject));
   changes.emplace_back(RemoveAcl{key});
-  if (list == AclList::kBlack) ends_.forget(key);
+  ends_.forget(key);
   return gone.has_value();
 }
 
@@ -153,9 +153,9 @@ Acl::Outcome Acl::ban(const AclSubject& subject, std::int64_t until_ms, const st
   // The ban first: at no moment is the address welcome again.
   Outcome outcome = put(AclList::kBlack, subject, until_ms, text, now_ms, std::move(changes));
   if (!outcome.ok) return outcome;
-  const bool was_trusted = take_away(AclList::kWhite, subject, now_ms, outcome.changes);
+  outcome.changed = take_away(AclList::kWhite, subject, now_ms, outcome.changes);
   take_away(AclList::kGrey, subject, now_ms, outcome.changes);
-  outcome.text = subject_text(subject) + " is banned" + (was_trusted ? " and trusted no more" : "");
+  outcome.text = subject_text(subject) + " is banned" + (outcome.changed ? " and trusted no more" : "");
   return outcome;
 }
 
@@ -167,7 +167,10 @@ Acl::Outcome Acl::unban(const AclSubject& subject, std::int64_t now_ms) {
   const std::string name = subject_text(subject);
   if (const auto wide = wider(AclList::kBlack, subject, now_ms)) {
     outcome.ok = false;
-    outcome.text = name + " is still banned, by " + entry_text(*wide) + ": `bulkhead unban address " +
+    const std::string own = was_banned ? " had a ban of its own, which is lifted, and"
+                            : was_grey ? " is greylisted no more, and"
+                                       : " had no ban of its own, and";
+    outcome.text = name + own + " is still banned, by " + entry_text(*wide) + ": `bulkhead unban address " +
                    entry_text(*wide) + "` lifts that";
   } else {
     outcome.text = name + (was_banned ? " is banned no more" : was_grey ? " is greylisted no more" : " was not banned");
@@ -198,8 +201,10 @@ Acl::Outcome Acl::untrust(const AclSubject& subject, std::int64_t now_ms) {
   const std::string name = subject_text(subject);
   if (const auto wide = wider(AclList::kWhite, subject, now_ms)) {
     outcome.ok = false;
-    outcome.text = name + " is still trusted, by " + entry_text(*wide) + ": `bulkhead untrust address " +
-                   entry_text(*wide) + "` ends that";
+    outcome.text = name +
+                   (outcome.changed ? " had trust of its own, which is ended, and" : " had no trust of its own, and") +
+                   " is still trusted, by " + entry_text(*wide) + ": `bulkhead untrust address " + entry_text(*wide) +
+                   "` ends that";
   } else {
     outcome.text = name + (outcome.changed ? " is trusted no more" : " was not trusted");
   }
@@ -208,7 +213,7 @@ Acl::Outcome Acl::untrust(const AclSubject& subject, std::int64_t now_ms) {
 
 Acl::Outcome Acl::clear(std::int64_t now_ms) {
   const Cleared cleared{lists_.clear(AclList::kBlack, now_ms), lists_.clear(AclList::kGrey, now_ms)};
-  ends_.clear();
+  ends_.forget_all(StoredList::kBlack);
   return {.text = plural(cleared.bans, "ban", "bans") + " and " +
                   plural(cleared.greylistings, "greylisting", "greylistings") + " lifted",
           .changes = {ClearList{StoredList::kBlack}, ClearList{StoredList::kGrey}},
@@ -296,17 +301,19 @@ Result<void> Acl::restore(const std::vector<AclEntry>& stored, std::int64_t now_
 }
 
 void Acl::watch(const ListEntry& entry) {
-  if (entry.list == AclList::kBlack) ends_.note(key_of(entry), entry.until_ms);
+  if (entry.list != AclList::kGrey) ends_.note(key_of(entry), entry.until_ms);
 }
 
-std::vector<AclSubject> Acl::ended_bans(std::int64_t now_ms) {
-  std::vector<AclSubject> ended;
+std::vector<Acl::Ended> Acl::ended(std::int64_t now_ms) {
+  std::vector<Ended> ended;
   for (const AclKey& key : ends_.take_over(now_ms)) {
+    AclSubject subject;
     if (key.is_peer) {
-      ended.push_back({key.subject, {}});
+      subject.peer_id = key.subject;
     } else {
-      ended.push_back({std::nullopt, {Address{key.subject}, key.length}});
+      subject.prefix = {Address{key.subject}, key.length};
     }
+    ended.push_back({subject, key.list == StoredList::kWhite});
   }
   if (std::exchange(watching_, true) && !ends_.wants_refill()) return ended;
   ends_.clear();

@@ -13,8 +13,8 @@
 
 namespace bulkhead::controller {
 
-/// Bans whose end is noticed when it comes: some megabytes.
-inline constexpr std::size_t kWatchedBans = 16'384;
+/// Bans and trust whose end is noticed when it comes: some megabytes.
+inline constexpr std::size_t kWatchedEnds = 16'384;
 
 struct AclSettings {
   std::int64_t greylist_ms = 86'400'000;
@@ -35,8 +35,14 @@ class Acl : public Judge {
     bool ok = true;
     std::string text;      ///< for the operator
     Changes changes;       ///< for the store
-    bool changed = false;  ///< of unban() and untrust(): an entry of theirs was there
+    bool changed = false;  ///< of unban() and untrust(): an entry of theirs was there; of ban(): trust was
     Cleared cleared{};     ///< of clear() and clear_greylist()
+  };
+
+  /// What ended by itself: trust, or a ban.
+  struct Ended {
+    schema::AclSubject subject;
+    bool trust = false;
   };
 
   Acl(shm::ListsWriter lists, AclSettings settings) : lists_(std::move(lists)), settings_(settings) {}
@@ -77,9 +83,9 @@ class Acl : public Judge {
   /// To be called from a timer: collects what is over, and merges for about a millisecond. True: there is more to
   /// merge.
   bool tend(std::int64_t now_ms);
-  /// Bans whose end has come since the last call, each once: all but some of very many that end together. The first
-  /// call begins the watch, when the lists are filled.
-  std::vector<schema::AclSubject> ended_bans(std::int64_t now_ms);
+  /// Bans and trust whose end has come since the last call, each once: all but some of very many that end together. The
+  /// first call begins the watch, when the lists are filled.
+  std::vector<Ended> ended(std::int64_t now_ms);
   std::uint64_t revision() const { return lists_.table().status().revision; }
   /// Free places for entries.
   std::size_t room() const;
@@ -95,7 +101,7 @@ class Acl : public Judge {
 
   shm::ListsWriter lists_;
   AclSettings settings_;
-  BanEnds ends_{kWatchedBans};
+  BanEnds ends_{kWatchedEnds};
   bool watching_ = false;
 };
 

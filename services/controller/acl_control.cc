@@ -18,8 +18,8 @@ namespace {
 // A piece of an import takes a few milliseconds.
 constexpr std::size_t kImportRows = 2000;
 
-// Ends of bans that have an event each: those of a feed that end together must not push all others out.
-constexpr TokenRate kEndedBansRate{.per_second = 10, .burst = 100};
+// Ends of bans and trust that have an event each: those of a feed that end together must not push all others out.
+constexpr TokenRate kEndsRate{.per_second = 10, .burst = 100};
 
 std::int64_t until(std::uint32_t duration_s, std::int64_t now_ms) {
   return duration_s == 0 ? 0 : now_ms + std::int64_t{duration_s} * 1000;
@@ -54,7 +54,13 @@ void Controller::on_acl_request(std::uint64_t client, const schema::ControlReque
   if (const auto* ban = std::get_if<schema::ControlBan>(&request)) {
     auto outcome = acl_.ban(ban->subject, until(ban->duration_s, at), ban->text, at);
     if (outcome.ok) {
-      if (!ban->subject.peer_id) pool_.untrust_points(ban->subject.prefix);
+      const bool points = !ban->subject.peer_id && pool_.untrust_points(ban->subject.prefix);
+      // A configured peer is trusted without an entry.
+      if (points && !is_single(ban->subject.prefix)) {
+        outcome.text += "; points in it that were trusted are trusted no more";
+      } else if (points && !outcome.changed) {
+        outcome.text += " and trusted no more";
+      }
       acl_event(shm::EventKind::kBanned, Reason::kBanned, ban->subject, at, ban->duration_s);
       close_banned();
     }
@@ -126,18 +132,26 @@ void Controller::acl_event(shm::EventKind kind, Reason reason, const schema::Acl
   parts_.events.append(row);
 }
 
-void Controller::tell_ended_bans() {
+void Controller::tell_ended() {
   const Nanoseconds at = monotonic_now();
   const std::int64_t at_ms = wall_now_ms();
-  std::uint32_t more = 0;
-  for (const auto& subject : acl_.ended_bans(at_ms)) {
-    if (ended_bans_told_.take(kEndedBansRate, at)) {
-      acl_event(shm::EventKind::kUnbanned, Reason::kExpired, subject, at_ms);
+  std::uint32_t more_bans = 0;
+  std::uint32_t more_trust = 0;
+  bool trust_ended = false;
+  for (const auto& [subject, trust] : acl_.ended(at_ms)) {
+    trust_ended = trust_ended || trust;
+    if (ends_told_.take(kEndsRate, at)) {
+      acl_event(trust ? shm::EventKind::kUntrusted : shm::EventKind::kUnbanned, Reason::kExpired, subject, at_ms);
     } else {
-      ++more;
+      ++(trust ? more_trust : more_bans);
     }
   }
-  if (more > 0) event(shm::EventKind::kUnbanned, Reason::kExpired, std::nullopt, std::nullopt, more);
+  const auto tell_more = [&](shm::EventKind kind, std::uint32_t more) {
+    if (more > 0) event(kind, Reason::kExpired, std::nullopt, std::nullopt, more);
+  };
+  tell_more(shm::EventKind::kUnbanned, more_bans);
+  tell_more(shm::EventKind::kUntrusted, more_trust);
+  if (trust_ended) pool_.standings_changed();
 }
 
 void Controller::lists_changed() {

@@ -4,11 +4,11 @@
 
 namespace bulkhead::controller {
 
-void BanEnds::note(const AclKey& ban, std::int64_t until_ms) {
-  forget(ban);
+void BanEnds::note(const AclKey& entry, std::int64_t until_ms) {
+  forget(entry);
   if (until_ms == 0) return;
-  until_.emplace(ban, until_ms);
-  by_end_.emplace(until_ms, ban);
+  until_.emplace(entry, until_ms);
+  by_end_.emplace(until_ms, entry);
   if (until_.size() <= most_) return;
   left_out_ = true;
   const auto last = std::prev(by_end_.end());
@@ -16,11 +16,16 @@ void BanEnds::note(const AclKey& ban, std::int64_t until_ms) {
   by_end_.erase(last);
 }
 
-void BanEnds::forget(const AclKey& ban) {
-  const auto found = until_.find(ban);
+void BanEnds::forget(const AclKey& entry) {
+  const auto found = until_.find(entry);
   if (found == until_.end()) return;
-  by_end_.erase({found->second, ban});
+  by_end_.erase({found->second, entry});
   until_.erase(found);
+}
+
+void BanEnds::forget_all(StoredList list) {
+  std::erase_if(until_, [list](const auto& one) { return one.first.list == list; });
+  std::erase_if(by_end_, [list](const auto& one) { return one.second.list == list; });
 }
 
 void BanEnds::clear() {

@@ -11,19 +11,20 @@
 
 namespace bulkhead::controller {
 
-/// When bans end by themselves, so that the end of each is noticed without a look at all lists. Bounded: of more bans
-/// than it has room for, those that end soonest are watched.
+/// When bans and trust end by themselves, so that the end of each is noticed without a look at all lists. Bounded: of
+/// more than it has room for, those that end soonest are watched.
 class BanEnds {
  public:
   explicit BanEnds(std::size_t most) : most_(most) {}
 
-  /// The ban stands until then; 0: for ever, which nobody has to watch.
-  void note(const AclKey& ban, std::int64_t until_ms);
-  void forget(const AclKey& ban);
+  /// The entry stands until then; 0: for ever, which nobody has to watch.
+  void note(const AclKey& entry, std::int64_t until_ms);
+  void forget(const AclKey& entry);
+  void forget_all(StoredList list);
   void clear();
   /// Those that are over, the first to end first. They are forgotten.
   std::vector<AclKey> take_over(std::int64_t now_ms);
-  /// Nothing is watched any more, but there were bans without room: note() each that stands again.
+  /// Nothing is watched any more, but there were some without room: note() each that stands again.
   bool wants_refill() const { return left_out_ && until_.empty(); }
 
  private:

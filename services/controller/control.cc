@@ -86,6 +86,7 @@ void Controller::on_connect(Client& client, std::uint64_t id, const schema::Cont
     return answer(id, false, "the maintainer is being restarted; try again");
   }
   client.dial_id = dial_id;
+  client.dial_point = request.point;
 }
 
 void Controller::on_kick(std::uint64_t id, const schema::ControlKick& request) {
@@ -107,7 +108,11 @@ void Controller::dial_over(std::uint64_t dial_id, Reason reason) {
     } else if (reason == Reason::kPendingConnection || reason == Reason::kAlreadyConnected) {
       answer(id, reason == Reason::kPendingConnection, std::string("not connected anew: ") + reason_name(reason));
     } else {
-      answer(id, false, std::string("connection failed: ") + reason_name(reason));
+      const bool listed = reason == Reason::kBanned || reason == Reason::kGreylisted || reason == Reason::kPeerBanned ||
+                          reason == Reason::kPeerGreylisted;
+      answer(id, false,
+             std::string("connection failed: ") + reason_name(reason) +
+                 (listed ? "; see `bulkhead why " + to_text(client.dial_point) + "`" : ""));
     }
     return;
   }

@@ -107,6 +107,7 @@ class Controller : private PoolJournal {
     schema::Channel channel;
     service::Poll poll;
     std::uint64_t dial_id = 0;
+    Point dial_point{};             ///< of dial_id
     std::uint64_t maintain_id = 0;  ///< of the maintenance run that it waits for
   };
   /// Entries for the lists that a client brought: first all go into the database, or none; then into the lists.
@@ -205,7 +206,7 @@ class Controller : private PoolJournal {
   void stored(Unconfirmed change, const Result<void>& outcome);
   void acl_event(shm::EventKind kind, Reason reason, const schema::AclSubject& subject, std::int64_t at,
                  std::uint32_t lasts_s = 0);
-  void tell_ended_bans();
+  void tell_ended();
   void lists_changed();
   void close_banned();
   void greylist(const std::optional<Point>& point, const std::optional<PeerId>& peer, Reason reason, shm::SetBy by,
@@ -278,7 +279,7 @@ class Controller : private PoolJournal {
   std::optional<Import> import_;
   std::map<Ticket, Unconfirmed> unconfirmed_;
   service::Poll store_poll_;
-  TokenBucket ended_bans_told_;
+  TokenBucket ends_told_;
   TokenBucket application_events_told_;
   std::map<shm::EventKind, std::uint32_t> untold_application_events_;
   std::map<Point, TokenBucket> impostors_told_;  ///< of configured points: as many as these at most

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "services/controller/controller.h"
 
 namespace bulkhead::controller {
@@ -69,28 +71,43 @@ void Controller::maintained(std::uint64_t id, bool ok, const std::string& text) 
   }
 }
 
-// A run with nobody to dial ends at once, and ends so again and again until the operator names somebody.
+// A run with nobody to dial now ends at once, and so again and again until a back-off is over or the operator names
+// somebody.
 void Controller::maintained(const schema::Maintained& run) {
+  const std::uint32_t active = pool_.active();
+  if (active >= parts_.boot.minimum_connections) return maintained(run.id, true, "maintenance is done for now");
+  const Now at = now();
   std::size_t connected = 0;
   std::size_t candidates = 0;
+  Nanoseconds next = 0;
   for (const auto& [point, known] : pool_.points()) {
     const Standing standing = acl_.of(point.address);
     const bool refused = standing == Standing::kBanned || standing == Standing::kGreylisted;
     if (known.state != shm::PointState::kDisconnected) {
       ++connected;
     } else if (!refused && (!parts_.boot.private_mode || pool_.trusted(point, known))) {
+      const Nanoseconds due = std::max(known.next_attempt.ns, at.ns);
+      next = candidates == 0 ? due : std::min(next, due);
       ++candidates;
     }
   }
-  if (pool_.active() >= parts_.boot.minimum_connections || candidates > 0)
-    return maintained(run.id, true, "maintenance is done for now");
-  const std::string text =
-      "there is nobody to dial: " + std::to_string(pool_.active()) + " of at least " +
-      std::to_string(parts_.boot.minimum_connections) + " connections, and no " + (connected > 0 ? "other " : "") +
-      (parts_.boot.private_mode ? "trusted " : "") +
-      "point is known that may be dialled; name some with --peer when the node starts, or dial one now with `bulkhead "
-      "connect address ADDRESS:PORT`";
-  maintained(run.id, connected > 0, connected > 0 ? "maintenance is done for now, but " + text : text);
+  const std::string other = std::string(connected > 0 ? "other " : "") + (parts_.boot.private_mode ? "trusted " : "");
+  std::string text = "too few connections, and ";
+  if (candidates > 0) {
+    const bool one = candidates == 1;
+    text += "nobody to dial just now: " + std::to_string(active) + " of at least " +
+            std::to_string(parts_.boot.minimum_connections) + " connections; " + std::to_string(candidates) + " " +
+            other + (one ? "point is" : "points are") + " known, of which the next may be dialled in " +
+            std::to_string((next - at.ns) / kSecond + 1) +
+            " s; the node goes on by itself. `bulkhead points` shows them, `bulkhead connect address ADDRESS:PORT` "
+            "dials one now";
+  } else {
+    text += "nobody to dial: " + std::to_string(active) + " of at least " +
+            std::to_string(parts_.boot.minimum_connections) + " connections, and no " + other +
+            "point is known that may be dialled; name some with --peer when the node starts, or dial one now with "
+            "`bulkhead connect address ADDRESS:PORT`";
+  }
+  maintained(run.id, false, text);
 }
 
 }  // namespace bulkhead::controller

@@ -115,10 +115,11 @@ void Controller::take_known_peers() {
   if (!peers) return;
   const auto taken = peers->size() - static_cast<std::size_t>(std::count(peers->begin(), peers->end(), std::nullopt));
   note_use(done && taken == peers->size() ? PeersFileUse::kWhole : PeersFileUse::kInPart, peers->size() - taken);
-  log_notice(std::to_string(taken) + " peers are known from peers.json" +
+  log_notice(std::to_string(taken) + (taken == 1 ? " peer is" : " peers are") + " known from peers.json" +
              (taken == peers->size() ? ""
-                                     : "; " + std::to_string(peers->size() - taken) +
-                                           " more are left out: set peer-table-size to keep as many"));
+                                     : "; " + std::to_string(peers->size() - taken) + " more " +
+                                           (peers->size() - taken == 1 ? "is" : "are") +
+                                           " left out: set peer-table-size to keep as many"));
 }
 
 // The ids by row; none: this one was not taken.

@@ -180,7 +180,7 @@ void Controller::load_state() {
   } else if (!recovering_) {
     compare_known_peers();
   }
-  (void)acl_.ended_bans(at);
+  (void)acl_.ended(at);
   pool_.standings_changed();
 }
 
@@ -227,7 +227,7 @@ void Controller::tend_state() {
   const Nanoseconds at = monotonic_now();
   if (acl_.tend(wall_now_ms()) && !merge_timer_.active()) merge_timer_.once(1);
   if (at - anchors_noted_at_ >= kAnchorPeriod) note_anchors(at);
-  tell_ended_bans();
+  tell_ended();
   flush_store();
 }
 

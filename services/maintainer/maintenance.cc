@@ -171,6 +171,8 @@ void Maintenance::fill(const PoolView& view, const std::set<Point>& busy, const 
   work.dials = choose_dials(candidates.now, room, settings_.hardened, counts.groups, random_);
   seen_.insert(work.dials.begin(), work.dials.end());
   if (!seen_.empty() && !round_at_) round_at_ = now;
+  // Whom nobody answered, or who told nothing new, has got no further.
+  const bool asked_in_vain = asked_in_run_ && now - *asked_at_ >= kAskPeriod;
   if (candidates.now.size() < wanted) {
     ask(counts, now, work);
     if (round_at_) look_by(*round_at_ + kAskPeriod, work);
@@ -178,7 +180,7 @@ void Maintenance::fill(const PoolView& view, const std::set<Point>& busy, const 
   if (wanted > 0 && candidates.next > now) look_by(candidates.next, work);
   look_by(now + settings_.idle, work);
   const bool stuck = work.dials.empty() && counts.under_way == 0;
-  const bool answers_may_come = asked_at_ && now - *asked_at_ < kAskPeriod;
+  const bool answers_may_come = !asked_in_vain && asked_at_ && now - *asked_at_ < kAskPeriod;
   if (stuck && !answers_may_come) work.done = std::exchange(waiting_, {});
 }
 
@@ -195,6 +197,7 @@ void Maintenance::ask(const Counts& counts, Nanoseconds now, Work& work) {
   if (due) {
     work.ask_for_peers = true;
     asked_at_ = now;
+    asked_in_run_ = true;
     asked_active_ = counts.active;
   }
   look_by(*asked_at_ + kAskPeriod, work);
@@ -249,6 +252,7 @@ void Maintenance::feel(const PoolView& view, const std::set<Point>& busy, const 
 void Maintenance::finish(Nanoseconds now, Work& work) {
   running_ = false;
   filling_ = false;
+  asked_in_run_ = false;
   ++runs_;
   next_run_ = now + settings_.idle;
   seen_.clear();

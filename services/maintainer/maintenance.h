@@ -122,6 +122,7 @@ class Maintenance {
   std::set<Point> seen_;        ///< dialled in this round
   std::optional<Nanoseconds> round_at_;
   std::optional<Nanoseconds> asked_at_;
+  bool asked_in_run_ = false;
   std::uint32_t asked_active_ = 0;
   std::optional<Nanoseconds> announced_at_;
 };

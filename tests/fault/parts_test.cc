@@ -108,6 +108,18 @@ TEST(FaultCampaign, KeepsToWhatWasAskedFor) {
   for (const auto& [target, harm] : chosen) EXPECT_EQ(target, Target::kWorker);
 }
 
+TEST(FaultCampaign, NamesWhatWasAskedForAndDoesNotApplyOrDidNotCome) {
+  const CampaignOptions some{.targets = {Target::kApplication, Target::kWorker},
+                             .means = {.privileged = true, .confined = true},
+                             .harms = {Harm::kHang, Harm::kRing}};
+  EXPECT_EQ(left_out(some), (std::vector<std::string>{"hang application (does not apply to this role)",
+                                                      "ring application (does not apply to this role)"}));
+  CampaignRow rings;
+  rings.harm = Harm::kRing;
+  EXPECT_EQ(not_struck(some, {rings}), (std::vector<std::string>{"hang"}));
+  EXPECT_TRUE(not_struck({.means = some.means}, {}).empty()) << "nothing was asked for by name";
+}
+
 TEST(FaultCampaign, DoesEverythingInTurn) {
   const auto all = kinds({.means = {.privileged = true}});
   std::map<std::pair<Target, Harm>, std::uint64_t> done;

@@ -185,10 +185,12 @@ TEST_F(Lists, AnswerForAPrefixAsAWhole) {
   EXPECT_EQ(why["reason"], "rude") << why;
   EXPECT_EQ(why["events"].size(), 1U) << why;
   EXPECT_EQ(node_->json({"why", "10.0.0.0/8"})["events"].size(), 2U);
-  EXPECT_EQ(
-      done({"why", "10.0.0.0/8"})
-          .rfind("10.0.0.0/8 would be let in: no list refuses all of it; 2 bans or greylistings are of a part", 0),
-      0U);
+  EXPECT_EQ(done({"why", "10.0.0.0/8"})
+                .rfind("10.0.0.0/8 would be let in: no list refuses all of it; 2 bans or greylistings are of a part of "
+                       "it, see `bulkhead "
+                       "acl`",
+                       0),
+            0U);
 }
 
 // ---- trust
@@ -214,10 +216,39 @@ TEST_F(Lists, TrustIsRefusedUnderAWiderBanThatItNames) {
   done({"ban", "address", "10.0.0.0/8"});
 
   expect_refused({"trust", "address", "10.1.2.3"}, "10.0.0.0/8 is banned");
-  expect_refused({"unban", "address", "10.1.2.3"}, "10.0.0.0/8");
+  expect_refused({"unban", "address", "10.1.2.3"},
+                 "10.1.2.3 had no ban of its own, and is still banned, by 10.0.0.0/8");
 
   EXPECT_TRUE(entry("whitelist", "10.1.2.3").is_null());
   EXPECT_TRUE(banned("10.1.2.3"));
+}
+
+TEST_F(Lists, TrustForATimeEndsByItself) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  done({"trust", "address", "10.1.2.0/24", "--for", "1s"});
+
+  const Json event = node_->wait_event("expired");
+  EXPECT_EQ(event.value("event", ""), "untrusted") << node_->events();
+  EXPECT_EQ(event.value("prefix", ""), "10.1.2.0/24") << node_->events();
+  EXPECT_TRUE(entry("whitelist", "10.1.2.0/24").is_null());
+}
+
+TEST_F(Lists, ABanSaysThatAConfiguredPeerIsTrustedNoMore) {
+  ASSERT_NO_FATAL_FAILURE(start_alone({.arguments = {"--peer", "127.255.255.1:1", "--peer", "127.255.254.1:1"}}));
+  EXPECT_EQ(done({"ban", "address", "127.255.255.1"}), "127.255.255.1 is banned and trusted no more\n");
+  EXPECT_EQ(done({"ban", "address", "127.255.255.1"}), "127.255.255.1 is banned\n");
+  EXPECT_EQ(done({"ban", "address", "127.255.254.0/24"}),
+            "127.255.254.0/24 is banned; points in it that were trusted are trusted no more\n");
+}
+
+TEST_F(Lists, WhyKnowsTheNodeItselfAndEventsSayThatThereAreNone) {
+  ASSERT_NO_FATAL_FAILURE(start_alone());
+  EXPECT_EQ(done({"why", node_->point()}), node_->point() + " is this node itself\n");
+  EXPECT_EQ(done({"why", node_->peer_id()}), node_->peer_id() + " is this node itself\n");
+  const auto events = node_->cli({"events"});
+  EXPECT_EQ(events.exit_status, 0) << events;
+  EXPECT_EQ(events.out, "") << events;
+  EXPECT_NE(events.err.find("no events"), std::string::npos) << events;
 }
 
 TEST_F(Lists, HaveNoEventOfWhatWasNotInThem) {
@@ -327,6 +358,9 @@ TEST_F(Lists, WhyTellsOfAPeerAndOfTheAddressWhereItWasSeen) {
   EXPECT_EQ(why["reason"], "rude");
   EXPECT_EQ(why["peers"][0][1]["banned"], true) << why;
   EXPECT_EQ(node_->json({"why", address})["banned"], false);
+  EXPECT_NE(done({"why", address}).find("; its peer " + peer.peer_id() + " is banned, see `bulkhead why "),
+            std::string::npos)
+      << done({"why", address});
   EXPECT_NE(done({"why", "203.0.113.9"}).find("nothing else is known"), std::string::npos);
 }
 
@@ -419,11 +453,16 @@ TEST_F(Lists, TellNumbersToPrograms) {
             Json({{"ok", true}, {"text", "2 bans and 0 greylistings lifted"}, {"bans", 2}, {"greylistings", 0}}));
   EXPECT_EQ(answer({"greylist", "clear"}),
             Json({{"ok", true}, {"text", "0 greylistings lifted"}, {"greylistings", 0}}));
+  const auto shortened = node_->cli({"acl", "import", "-"}, "203.0.113.1 " + std::string(60, 'x') + "\n");
+  EXPECT_EQ(shortened.exit_status, 0) << shortened;
+  EXPECT_NE(shortened.err.find("1 reason shortened to 47 bytes"), std::string::npos) << shortened;
 }
 
 TEST_F(Lists, StayAsTheyAreWhenAnImportHasABadLine) {
   ASSERT_NO_FATAL_FAILURE(start_alone());
 
+  expect_refused({"acl", "import", "-"}, "standard input:2: 'lst=white' is no field", 1,
+                 "10.0.0.0/8\n10.0.0.9 lst=white\n");
   expect_refused({"acl", "import", "-"}, "standard input:2: 'x.example'", 1, "10.0.0.0/8\nx.example\n");
   expect_refused({"acl", "import", node_->data_dir() + "/none"}, "No such file");
 

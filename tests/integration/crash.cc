@@ -236,6 +236,27 @@ TEST_F(Crash, OfTheSupervisorEndsEverything) {
   witness_.reset();
 }
 
+// It gives no link to an application that comes.
+TEST_F(Crash, OrAStoppedWorkerDoesNotKeepABroadcastFromTheOthersAndIsNamed) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  Peer peer = node_->make_peer();
+  ASSERT_NO_FATAL_FAILURE(shake_hands(peer));
+  const pid_t worker = worker_of(peer);
+  ASSERT_GT(worker, 0);
+  ASSERT_EQ(::kill(worker, SIGSTOP), 0);
+
+  const auto sent = node_->cli({"broadcast", "00", "--tag", "0x77"}, "", Milliseconds(30'000) * kPatience);
+
+  ::kill(worker, SIGCONT);
+  EXPECT_EQ(sent.exit_status, 1) << sent;
+  EXPECT_EQ(sent.out, "queued 1 byte for 1 peer\n") << sent;
+  EXPECT_NE(sent.err.find("1 connection did not take the message within 10 s; 1 worker gave no link"),
+            std::string::npos)
+      << sent;
+  EXPECT_NE(sent.err.find("`bulkhead kick peer " + peer.peer_id() + "` at once"), std::string::npos) << sent;
+  EXPECT_TRUE(witness_->read_message(0x77));
+}
+
 // It does not see that its channel is closed.
 TEST_F(Crash, OfTheSupervisorLeavesNoStoppedWorkerToItsSuccessor) {
   ASSERT_NO_FATAL_FAILURE(start());

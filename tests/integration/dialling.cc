@@ -244,8 +244,36 @@ TEST_F(Dialling, MaintainSaysThatThereIsNobodyToDial) {
   ASSERT_EQ(node_->cli({"connect", "address", only.listener.point()}).exit_status, 0) << node_->events();
   ASSERT_TRUE(only.handshake.get());
   const auto few = node_->cli({"maintain"});
-  EXPECT_EQ(few.exit_status, 0) << few;
-  EXPECT_NE(few.out.find("1 of at least 10 connections, and no other point is known"), std::string::npos) << few;
+  EXPECT_EQ(few.exit_status, 1) << few;
+  EXPECT_NE(few.err.find("1 of at least 10 connections, and no other point is known"), std::string::npos) << few;
+}
+
+TEST_F(Dialling, MaintainSaysWhenTheNextPointMayBeDialledAndDoesNotWaitForIt) {
+  // A port where nobody listens: every dial fails at once, and its point waits for an hour.
+  const std::string nobody = fresh_address() + ":1";
+  ASSERT_NO_FATAL_FAILURE(
+      start_alone({.arguments = {"--peer", nobody},
+                   .config = R"({"p2p": {"greylisting_config": {"initial-delay": 3600, "increase-cap": 7200}}})"}));
+  ASSERT_TRUE(eventually([&] { return point(nobody).is_object() && point(nobody).contains("last_failed_connection"); }))
+      << node_->json({"points"});
+  const auto waiting = node_->cli({"maintain", "--timeout", "600"});
+  EXPECT_EQ(waiting.exit_status, 1) << waiting;
+  EXPECT_EQ(lines_of(waiting.err), 1u) << waiting;
+  for (const char* said : {"0 of at least 10 connections; 1 point is known, of which the next may be dialled in 3",
+                           "bulkhead points", "bulkhead connect address"})
+    EXPECT_NE(waiting.err.find(said), std::string::npos) << waiting;
+}
+
+TEST_F(Dialling, ConnectNamesWhyWhenThePeerIsBanned) {
+  ASSERT_NO_FATAL_FAILURE(start_alone({.arguments = {"--disable-p2p-maintenance"}}));
+  Callee banned;
+  ASSERT_EQ(node_->cli({"ban", "peer", banned.peer.peer_id()}).exit_status, 0);
+  banned.answer();
+  const auto refused = node_->cli({"connect", "address", banned.listener.point()});
+  EXPECT_EQ(refused.exit_status, 1) << refused;
+  EXPECT_NE(refused.err.find("peer_banned; see `bulkhead why " + banned.listener.point() + "`"), std::string::npos)
+      << refused;
+  (void)banned.handshake.get();
 }
 
 TEST_F(Dialling, RunsWhenAnApplicationAsksForIt) {
@@ -327,7 +355,7 @@ TEST_F(Dialling, P2pPeerDiscoveryDisable_NeitherAsksNorAnswersNorLearns) {
   Peer curious = node_->make_peer();
   ASSERT_NO_FATAL_FAILURE(shake_hands(curious));
   // Too few connections: a node that may ask would.
-  ASSERT_EQ(node_->cli({"maintain"}).exit_status, 0);
+  ASSERT_EQ(node_->cli({"maintain"}).exit_status, 1) << "and nobody is left to dial";
   ASSERT_TRUE(curious.send_stream(encode_bootstrap()));
   ASSERT_TRUE(curious.send_stream(encode_advertise(std::vector<std::string>{"127.207.0.1:9"})));
   for (Peer* peer : {&curious, witness_.get()}) {

@@ -62,6 +62,7 @@ TEST_F(Records, OfAPeersFileAreKnownFromTheFirstStartOn) {
   const Json peers = node_->json({"peers"});
   ASSERT_EQ(peers.size(), 1U) << peers;
   EXPECT_EQ(peers[0][0], known);
+  EXPECT_NE(node_->log().find("1 peer is known from peers.json"), std::string::npos) << node_->log();
   EXPECT_EQ(peers[0][1]["trusted"], true);
   EXPECT_EQ(peers[0][1]["created"], "2024-03-01T10:00:00.123Z");
   EXPECT_EQ(peers[0][1]["last_established_connection"], "2024-03-01T10:00:00.123Z");

@@ -132,7 +132,7 @@ void tell_left_out(const ImportEntries& entries) {
   };
   tell(entries.repeated, " left out: a later line has the same target");
   tell(entries.over, " left out: over already");
-  tell(entries.shortened, " reasons shortened to 47 bytes");
+  tell(entries.shortened, entries.shortened == 1 ? " reason shortened to 47 bytes" : " reasons shortened to 47 bytes");
 }
 
 Result<schema::ControlAnswer> import_entries(const Arguments& arguments, const ImportEntries& entries) {

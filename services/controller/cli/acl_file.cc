@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <tuple>
+#include <utility>
 
 #include "base/address.h"
 #include "base/duration.h"
@@ -95,9 +96,19 @@ std::optional<int> take_offset(std::string_view text) {
   return west ? -total : total;
 }
 
+/// "lst=white": what looks like a field. Its name is of letters, '-' and '_' alone, so that the parameters of an
+/// address of the web do not.
+bool looks_like_field(std::string_view word) {
+  const std::size_t size = word.find('=');
+  if (size == 0 || size == std::string_view::npos) return false;
+  return std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(size),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_'; });
+}
+
 /// One line, field by field. `error` is what is wrong, if anything is.
 struct Line {
   ImportRow row{};
+  bool names_list = false;
   bool shortened = false;
   std::string error;
 };
@@ -122,7 +133,7 @@ void set_end(Line& line, std::int64_t until_ms) {
   line.row.until_ms = until_ms;
 }
 
-/// Takes the word if it is a field. False: the reason begins with it.
+/// Takes the word if it is a field, or looks like one and is none. False: the reason begins with it.
 bool set_field(Line& line, std::string_view word, std::int64_t now_ms) {
   const auto quoted = [&] { return in_quotes(std::string(word.substr(0, 80))); };
   if (word.starts_with(kUntil)) {
@@ -143,7 +154,13 @@ bool set_field(Line& line, std::string_view word, std::int64_t now_ms) {
   } else if (word.starts_with(kList)) {
     const std::string_view name = word.substr(kList.size());
     if (name != "black" && name != "white") line.error = quoted() + ": list=black or list=white";
+    if (std::exchange(line.names_list, true)) line.error = "two lists; give list= once";
     line.row.list = static_cast<std::uint8_t>(name == "white" ? ImportList::kWhite : ImportList::kBlack);
+  } else if (looks_like_field(word)) {
+    // As the beginning of a reason it would make of trust a ban, or of an hour for ever.
+    line.error = quoted() +
+                 " is no field; there are until=, for=, list= and reason=, and a reason that begins so is written "
+                 "behind reason=";
   } else {
     return false;
   }

@@ -16,7 +16,8 @@
 ///
 ///     PREFIX|PEER_ID [until=RFC3339 | for=DURATION] [list=black|white] [reason, to the end of the line]
 ///
-/// A reason may also begin with "reason=", if its first word would be taken for something else. '#' or ';' where a
+/// A reason may also begin with "reason=", and has to if its first word would be taken for something else: "WORD=", or
+/// a comment. '#' or ';' where a
 /// field or the reason would begin starts a comment. Line ends may be LF or CRLF, and a byte order mark may come first.
 /// Pure; reads no clock.
 namespace bulkhead::cli {

@@ -12,6 +12,12 @@ namespace {
 using shm::AclList;
 using shm::ListEntry;
 
+std::string until_text(const ListEntry& entry) {
+  return entry.until_ms == 0 ? "for ever" : "until " + time_text(entry.until_ms);
+}
+
+}  // namespace
+
 const char* standing_word(AclList list) {
   switch (list) {
     case AclList::kBlack:
@@ -23,12 +29,6 @@ const char* standing_word(AclList list) {
   }
   return "?";
 }
-
-std::string until_text(const ListEntry& entry) {
-  return entry.until_ms == 0 ? "for ever" : "until " + time_text(entry.until_ms);
-}
-
-}  // namespace
 
 const char* list_title(AclList list) {
   switch (list) {

@@ -11,6 +11,9 @@
 /// Entries of the lists as people and scripts read them.
 namespace bulkhead::cli {
 
+/// "banned", "trusted", "greylisted".
+const char* standing_word(shm::AclList list);
+
 /// "blacklist", "whitelist", "greylist".
 const char* list_title(shm::AclList list);
 

@@ -71,6 +71,7 @@ int run_config_validate(const Arguments& arguments) {
   } else {
     tell(configuration->notes);
     print(present ? path + " is valid\n" : "There is no " + path + "; the defaults are valid\n");
+    if (!peers->empty()) print(*peers + " is valid\n");
   }
   return kDone;
 }

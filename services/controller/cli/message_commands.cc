@@ -178,6 +178,20 @@ Error no_link(const PeerId& peer) {
       "`kick peer` within seconds");
 }
 
+/// `hanging`: those of the `failed` whose workers gave no link.
+Error not_taken(std::size_t failed, const std::set<PeerId>& hanging) {
+  std::string text = count_text(failed, "connection", "connections") + " did not take the message within 10 s";
+  const std::size_t full = failed - std::min(failed, hanging.size());
+  if (full > 0) text += "; " + count_text(full, "queue", "queues") + " stayed full";
+  if (hanging.empty()) return failure(text);
+  text += "; " + count_text(hanging.size(), "worker gave", "workers gave") +
+          " no link. The node ends a worker that hangs within minutes, ";
+  for (auto peer = hanging.begin(); peer != hanging.end(); ++peer)
+    text +=
+        (peer == hanging.begin() ? "`bulkhead kick peer " : ", `bulkhead kick peer ") + wire::peer_id_text(*peer) + "`";
+  return failure(text + " at once");
+}
+
 Error send_error(const Error& error, const PeerId& peer) {
   const std::string name = wire::peer_id_text(peer);
   if (error.code == ErrorCode::kWouldBlock)
@@ -246,7 +260,7 @@ int run_send(const Arguments& arguments) {
   if (!sent) return fail(send_error(sent.error(), arguments.peer));
   const std::string peer = wire::peer_id_text(arguments.peer);
   print(arguments.json ? json_text({{"sent", true}, {"peer_id", peer}, {"tag", arguments.tag}, {"bytes", body->size()}})
-                       : "queued " + std::to_string(body->size()) + " bytes for " + peer + "\n");
+                       : "queued " + count_text(body->size(), "byte", "bytes") + " for " + peer + "\n");
   return kDone;
 }
 
@@ -273,15 +287,11 @@ int run_broadcast(const Arguments& arguments) {
   }
   for (const PeerId& peer : *hanging) missed.push_back(wire::peer_id_text(peer));
   const std::size_t count = reached.size();
-  const std::string failed = std::to_string(missed.size());
-  const bool all = missed.empty();
+  const std::size_t failed = missed.size();
   print(arguments.json ? json_text({{"sent", count}, {"peers", std::move(reached)}, {"failed", std::move(missed)}})
-                       : "queued " + std::to_string(body->size()) + " bytes for " + std::to_string(count) +
-                             (count == 1 ? " peer\n" : " peers\n"));
-  return all ? kDone
-             : fail(failure(failed +
-                            " connections did not take the message within 10 s: their queues stayed full, or their "
-                            "workers hang"));
+                       : "queued " + count_text(body->size(), "byte", "bytes") + " for " +
+                             count_text(count, "peer", "peers") + "\n");
+  return failed == 0 ? kDone : fail(not_taken(failed, *hanging));
 }
 
 }  // namespace bulkhead::cli

@@ -291,8 +291,10 @@ class Tree {
     auto& import =
         leaf(acl, Command::kAclImport, "import", "Add entries from a file, all or none",
              "bulkhead acl import banned.txt\n\nA line: PREFIX|PEER [until=TIME | for=DURATION] "
-             "[list=black|white] [reason]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse feed\n  192.0.2.7 "
-             "until=2030-01-01T00:00:00Z\nEmpty lines are left out, and what follows '#' or ';' at the beginning of a "
+             "[list=black|white] [[reason=]words to the end of the line]\n  10.0.0.0/8\n  2001:db8::/48 for=30d abuse "
+             "feed\n  192.0.2.7 "
+             "until=2030-01-01T00:00:00Z reason=port=22 scanned\nA reason whose first word looks like a field, as "
+             "here, needs reason=. Empty lines are left out, and what follows '#' or ';' at the beginning of a "
              "line, of a field or of the reason;\nwithin a reason these characters belong to it.");
     import.add_option("FILE", raw_.file, "The file; - for standard input")->required();
     texts(import, "--for", raw_.duration,

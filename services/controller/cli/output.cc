@@ -94,4 +94,9 @@ std::string age_text(std::int64_t since_ms, std::int64_t now_ms) {
   return two(seconds / 86400, "d", seconds % 86400 / 3600, "h");
 }
 
+std::string ago_text(std::int64_t since_ms, std::int64_t now_ms) {
+  const std::string age = age_text(since_ms, now_ms);
+  return age == "now" ? "just now" : age + " ago";
+}
+
 }  // namespace bulkhead::cli

@@ -67,5 +67,7 @@ class TextTable {
 std::string size_text(std::uint64_t bytes);
 /// "3d 4h", "2m 5s", "now".
 std::string age_text(std::int64_t since_ms, std::int64_t now_ms);
+/// "1m 5s ago", "just now".
+std::string ago_text(std::int64_t since_ms, std::int64_t now_ms);
 
 }  // namespace bulkhead::cli

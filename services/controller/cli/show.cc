@@ -91,13 +91,12 @@ std::string status_text(const NodeTables& tables) {
     const auto row = tables.processes.process(role).read();
     if (!row) continue;
     const bool running = row->pid != 0;
-    table.add(
-        {role_name(role), running ? std::to_string(row->pid) : "-", running ? age_text(row->since_ms, now) : "-",
-         std::to_string(row->restarts),
-         !running          ? "not running"
-         : row->ready != 0 ? "ready"
-                           : "starting",
-         row->last_death_ms == 0 ? "" : age_text(row->last_death_ms, now) + " ago: " + cause_text(row->last_cause)});
+    table.add({role_name(role), running ? std::to_string(row->pid) : "-", running ? age_text(row->since_ms, now) : "-",
+               std::to_string(row->restarts),
+               !running          ? "not running"
+               : row->ready != 0 ? "ready"
+                                 : "starting",
+               row->last_death_ms == 0 ? "" : ago_text(row->last_death_ms, now) + ": " + cause_text(row->last_cause)});
   }
   return out + table.text();
 }
@@ -250,8 +249,12 @@ int run_events(const Arguments& arguments) {
   const auto node = open_node(arguments.data_dir);
   if (!node) return fail(node.error());
   const auto& events = node->tables.events;
+  const bool none = events.newest() == 0;
   auto next = print_events(arguments, events, 1);
-  if (!arguments.follow) return kDone;
+  if (!arguments.follow) {
+    if (none && !arguments.json) complain("no events since the node started");
+    return kDone;
+  }
   NodeWatch watch(*node, arguments.data_dir);
   while (next) {
     const bool alive = watch.alive();

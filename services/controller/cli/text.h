@@ -20,6 +20,11 @@ inline std::string hex_text(std::span<const std::uint8_t> bytes) {
   return out;
 }
 
+/// "1 byte", "2 bytes".
+inline std::string count_text(std::size_t number, const char* one, const char* many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many);
+}
+
 /// "line 2, column 11": where byte number `byte` of the text stands, counted from 1; 0 is the beginning.
 inline std::string line_and_column(std::string_view text, std::size_t byte) {
   const std::string_view before = text.substr(0, std::min(text.size(), byte == 0 ? 0 : byte - 1));

@@ -201,8 +201,38 @@ std::optional<Address> address_of(const ShownJson& peers) {
   return parse_address(peers[0][1]["reachable_at"]["addr"].get<std::string>());
 }
 
-std::string summary(const ShownJson& json, const std::vector<ListEntry>& own,
-                    const std::vector<ListEntry>& of_address) {
+/// Whether the subject is the node that answers.
+bool is_itself(const NodeTables& tables, const AclSubject& subject, std::uint16_t port) {
+  const auto node = tables.processes.node().read();
+  if (!node) return false;
+  if (subject.peer_id) return *subject.peer_id == PeerId(node->peer_id);
+  if (port == 0 || !is_single(subject.prefix)) return false;
+  for (std::size_t i = 0; i < std::min<std::size_t>(node->net_count, node->net_addresses.size()); ++i) {
+    if (node->net_ports[i] == port && Address{node->net_addresses[i]} == subject.prefix.address) return true;
+  }
+  return false;
+}
+
+/// "; its peer id... is banned": what keeps out who was seen last at this address, although the address is welcome.
+std::string refused_peers(const NodeTables& tables, const ShownJson& peers, std::uint16_t port) {
+  std::string first;
+  std::size_t count = 0;
+  for (const auto& row : peers) {
+    if (!row[1]["banned"].get<bool>()) continue;
+    const ShownJson& seen_port = row[1]["reachable_at"]["port"];
+    if (port != 0 && !seen_port.is_null() && seen_port != port) continue;
+    const std::string name = row[0].get<std::string>();
+    const auto peer = wire::parse_peer_id(name);
+    const auto matches = peer ? tables.lists->match_all(*peer, wall_now_ms()) : std::vector<ListEntry>();
+    if (!is_refused(matches)) continue;
+    if (count++ > 0) continue;
+    first = "; its peer " + name + " is " + standing_word(matches.front().list) + ", see `bulkhead why " + name + "`";
+  }
+  return count < 2 ? first : first + ", and so are " + std::to_string(count - 1) + " more seen there";
+}
+
+std::string summary(const ShownJson& json, const std::vector<ListEntry>& own, const std::vector<ListEntry>& of_address,
+                    const std::string& peers) {
   if (is_refused(own)) return "would be refused: " + standing_text(own);
   if (is_refused(of_address)) return "would be refused from where it was seen last: " + standing_text(of_address);
   const std::string trusted = own.empty() ? "" : "; " + standing_text(own);
@@ -213,18 +243,19 @@ std::string summary(const ShownJson& json, const std::vector<ListEntry>& own,
     // Times are of one form, so that their texts compare as they do.
     if (point[1].contains("greylisted_until") && point[1]["greylisted_until"] > time_text(wall_now_ms())) {
       return "would be let in; the node dials " + point[0].get<std::string>() + " again from " +
-             point[1]["greylisted_until"].get<std::string>() + " on" + trusted;
+             point[1]["greylisted_until"].get<std::string>() + " on" + peers + trusted;
     }
   }
   const bool known = !json["points"].empty() || !json["peers"].empty() || !json["events"].empty();
   return std::string("would be let in: no list refuses it") + (known ? "" : "; nothing else is known about it") +
-         trusted;
+         peers + trusted;
 }
 
 /// Of a prefix with many addresses, of which each may have a fate of its own.
 std::string prefix_summary(const std::vector<ListEntry>& own, std::size_t refusals) {
   if (is_refused(own)) return "would all be refused: " + standing_text(own);
-  return "would be let in: no list refuses all of it" + (refusals == 0 ? "" : "; " + within_text(refusals)) +
+  return "would be let in: no list refuses all of it" +
+         (refusals == 0 ? "" : "; " + within_text(refusals) + ", see `bulkhead acl`") +
          (own.empty() ? "" : "; " + standing_text(own));
 }
 
@@ -293,8 +324,11 @@ ShownJson why_json(const NodeTables& tables, const AclSubject& subject, std::uin
   json["peers"] = peers_of(tables, subject);
   add_events(json, tables.events, subject);
   json["past"] = past_of(tables, json["points"], json["peers"]);
-  if (subject.peer_id || is_single(subject.prefix)) {
-    json["summary"] = summary(json, matches.own, matches.of_address);
+  if (is_itself(tables, subject, port)) {
+    json["summary"] = "is this node itself" + (matches.own.empty() ? "" : "; " + standing_text(matches.own));
+  } else if (subject.peer_id || is_single(subject.prefix)) {
+    const std::string peers = subject.peer_id ? "" : refused_peers(tables, json["peers"], port);
+    json["summary"] = summary(json, matches.own, matches.of_address, peers);
   } else {
     const std::size_t within = refusals_within(*tables.lists, subject.prefix, wall_now_ms());
     json["refusals_within"] = within;

@@ -64,6 +64,15 @@ TEST(ImportFile, TakesEndListAndReason) {
   EXPECT_EQ(entries.rows[3].until_ms, 1'893'456'000'000);
 }
 
+TEST(ImportFile, TakesWordsWithAnEqualsSignWhereTheyAreNoField) {
+  const auto entries =
+      parsed("10.0.0.1 reason=port=22 scans\n10.0.0.2 https://a.example/?id=7\n10.0.0.3 scans port=22\n");
+  ASSERT_EQ(entries.rows.size(), 3U);
+  EXPECT_EQ(words(entries.rows[0]), "port=22 scans");
+  EXPECT_EQ(words(entries.rows[1]), "https://a.example/?id=7");
+  EXPECT_EQ(words(entries.rows[2]), "scans port=22");
+}
+
 TEST(ImportFile, TakesTheListThatWasGivenForLinesThatNameNone) {
   const auto entries = parsed("10.0.0.1\n10.0.0.2 list=black\n", ImportList::kWhite);
   ASSERT_EQ(entries.rows.size(), 2U);
@@ -109,6 +118,14 @@ TEST(ImportFile, NamesTheLineThatIsWrongAndWhatWasExpected) {
     EXPECT_NE(refusal(line).find("stands in the reason"), std::string::npos) << line;
   }
   EXPECT_NE(refusal("10.0.0.1 list=grey").find("list=black or list=white"), std::string::npos);
+  for (const char* line : {"10.0.0.1 lst=white", "10.0.0.1 LIST=white", "10.0.0.1 unitl=2030-01-01T00:00:00Z",
+                           "10.0.0.1 for=1h Reason=rude", "10.0.0.1 port=22 scans"}) {
+    EXPECT_NE(refusal(line).find("' is no field; there are until=, for=, list= and reason=, and a reason that begins "
+                                 "so is written behind reason="),
+              std::string::npos)
+        << line;
+  }
+  EXPECT_NE(refusal("10.0.0.1 list=white list=black").find("two lists; give list= once"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 for=1h until=2030-01-01T00:00:00Z").find("two ends"), std::string::npos);
   EXPECT_NE(refusal("10.0.0.1 " + std::string(2000, 'x')).find("file:1: the line has 2009 bytes"), std::string::npos);
   EXPECT_NE(refusal(std::string("10.0.0.1\0\n", 10)).find("file:1: '10.0.0.1\\x00'"), std::string::npos);

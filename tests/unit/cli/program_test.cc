@@ -182,6 +182,8 @@ TEST_F(ProgramTest, ValidatesThePeersFileToo) {
   EXPECT_TRUE(Json::parse(run({"config", "validate", "--json"}).out).at("peers_file").is_null());
   write("peers.json", "[]\n");
   EXPECT_EQ(Json::parse(run({"config", "validate", "--json"}).out).at("peers_file"), path);
+  EXPECT_EQ(run({"config", "validate"}).out,
+            "There is no " + (data_ / "config.json").string() + "; the defaults are valid\n" + path + " is valid\n");
   write("peers.json", "[\n  {\"peer_id\": }\n]\n");
   const Outcome broken = run({"config", "validate"});
   EXPECT_EQ(broken.status, 1);

@@ -594,6 +594,19 @@ TEST_F(ViewsTest, WhyGathersWhatTheTablesHaveAboutAnAddress) {
   EXPECT_EQ(nothing["list"], nullptr);
 }
 
+TEST_F(ViewsTest, WhyKnowsTheNodeItself) {
+  write_node();
+  schema::AclSubject subject;
+  subject.peer_id = peer(1);
+  EXPECT_EQ(why_json(tables_, subject, 0)["summary"], "is this node itself");
+  subject.peer_id = peer(2);
+  EXPECT_NE(why_json(tables_, subject, 0)["summary"], "is this node itself");
+  subject = {std::nullopt, *parse_prefix("127.0.0.1")};
+  EXPECT_EQ(why_json(tables_, subject, 9732)["summary"], "is this node itself");
+  EXPECT_NE(why_json(tables_, subject, 9733)["summary"], "is this node itself");
+  EXPECT_NE(why_json(tables_, subject, 0)["summary"], "is this node itself") << "others may live there";
+}
+
 TEST(Output, SizesAndAgesAreShort) {
   EXPECT_EQ(size_text(0), "0 B");
   EXPECT_EQ(size_text(1023), "1023 B");
@@ -603,6 +616,8 @@ TEST(Output, SizesAndAgesAreShort) {
   EXPECT_EQ(age_text(5000, 4000), "now");
   EXPECT_EQ(age_text(1000, 66000), "1m 5s");
   EXPECT_EQ(age_text(1, 90061001), "1d 1h");
+  EXPECT_EQ(ago_text(5000, 5000), "just now");
+  EXPECT_EQ(ago_text(1000, 66000), "1m 5s ago");
 }
 
 TEST(Output, TablesLineUp) {

@@ -148,6 +148,29 @@ std::vector<std::string> left_out(const CampaignOptions& options) {
     const std::string why = missing(target, harm, options.means);
     if (!why.empty()) list.push_back(std::string(harm_name(harm)) + " " + target_name(target) + " (" + why + ")");
   });
+  for (const Harm harm : options.harms) {
+    for (const Target target : options.targets) {
+      if (!applies(target, harm))
+        list.push_back(std::string(harm_name(harm)) + " " + target_name(target) + " (does not apply to this role)");
+    }
+  }
+  return list;
+}
+
+std::vector<std::string> not_struck(const CampaignOptions& options, const std::vector<CampaignRow>& rows) {
+  const auto possible = kinds(options);
+  const auto has = [](const auto& list, Harm harm) {
+    return std::any_of(list.begin(), list.end(), [harm](const auto& one) {
+      if constexpr (requires { one.harm; })
+        return one.harm == harm;
+      else
+        return one.second == harm;
+    });
+  };
+  std::vector<std::string> list;
+  for (const Harm harm : options.harms) {
+    if (has(possible, harm) && !has(rows, harm)) list.emplace_back(harm_name(harm));
+  }
   return list;
 }
 

@@ -31,7 +31,7 @@ struct CampaignRow {
   std::uint64_t others = 0;       ///< connections lost that were no victims
 };
 
-/// Pairs that were asked for and cannot be done by this user, by name: "segv worker (needs root)".
+/// Pairs that were asked for and cannot be done, by this user or at all, by name: "segv worker (needs root)".
 std::vector<std::string> left_out(const CampaignOptions& options);
 /// What can be done of what was asked for.
 std::vector<std::pair<Target, Harm>> kinds(const CampaignOptions& options);
@@ -44,6 +44,9 @@ std::optional<Harm> next_harm(const std::vector<std::pair<Target, Harm>>& kinds,
 
 /// Runs until so many strikes are over or something is wrong. finish() of the harness is the caller's.
 void run_campaign(Harness& harness, const CampaignOptions& options);
+
+/// Faults that were asked for by name and could be done, and were not in these strikes: the slow ones are rare.
+std::vector<std::string> not_struck(const CampaignOptions& options, const std::vector<CampaignRow>& rows);
 
 std::vector<CampaignRow> sum_up(const std::vector<Strike>& strikes);
 

@@ -162,6 +162,7 @@ int run_fault(const Arguments& arguments) {
     wrong = harness.violations();
   }
   const auto rows = fault::sum_up(harness.strikes());
+  const auto not_struck = fault::not_struck(campaign, rows);
   const double seconds = as_seconds(monotonic_now() - begin);
   if (arguments.json) {
     print(json_text({{"ok", wrong.empty()},
@@ -174,6 +175,7 @@ int run_fault(const Arguments& arguments) {
                      {"others_lost", harness.other_losses()},
                      {"rows", rows_json(rows)},
                      {"left_out", omitted},
+                     {"not_struck", not_struck},
                      {"violations", wrong}}));
   } else {
     print(rows_text(rows));
@@ -182,6 +184,9 @@ int run_fault(const Arguments& arguments) {
           " to the peers; " + std::to_string(harness.other_losses()) + " other connections lost; " +
           std::to_string(harness.streams_cut()) + " ended by an application that died inside a message\n");
   }
+  for (const std::string& harm : not_struck)
+    complain("fault: no " + harm + " among " + std::to_string(harness.strikes().size()) +
+             " strikes; more --kills reach it");
   if (!wrong.empty()) {
     for (const std::string& text : wrong) complain("fault: " + text);
     return fail(

@@ -74,11 +74,23 @@ TEST_F(Lists, RefuseTrustUnderAWiderBanAndNameIt) {
 TEST_F(Lists, SayWhenAWiderBanStandsAfterUnban) {
   acl_.ban(subject("10.0.0.0/8"), 0, "", now_);
   acl_.ban(subject("10.1.2.3"), 0, "", now_);
+  const std::string still = " is still banned, by 10.0.0.0/8: `bulkhead unban address 10.0.0.0/8` lifts that";
   const auto outcome = acl_.unban(subject("10.1.2.3"), now_);
   EXPECT_FALSE(outcome.ok);
-  EXPECT_NE(outcome.text.find("10.0.0.0/8"), std::string::npos);
+  EXPECT_EQ(outcome.text, "10.1.2.3 had a ban of its own, which is lifted, and" + still);
+  const auto again = acl_.unban(subject("10.1.2.3"), now_);
+  EXPECT_FALSE(again.ok);
+  EXPECT_EQ(again.text, "10.1.2.3 had no ban of its own, and" + still);
   EXPECT_TRUE(acl_.unban(subject("10.0.0.0/8"), now_).ok);
   EXPECT_EQ(acl_.of(address("10.1.2.3")), Standing::kNone);
+}
+
+TEST_F(Lists, SayWhenWiderTrustStandsAfterUntrust) {
+  acl_.trust(subject("10.0.0.0/8"), 0, "", now_);
+  acl_.trust(subject("10.1.2.3"), 0, "", now_);
+  const std::string still = " is still trusted, by 10.0.0.0/8: `bulkhead untrust address 10.0.0.0/8` ends that";
+  EXPECT_EQ(acl_.untrust(subject("10.1.2.3"), now_).text, "10.1.2.3 had trust of its own, which is ended, and" + still);
+  EXPECT_EQ(acl_.untrust(subject("10.1.2.3"), now_).text, "10.1.2.3 had no trust of its own, and" + still);
 }
 
 TEST_F(Lists, LiftTheGreylistingThatCoversAnUnbannedAddress) {
@@ -187,7 +199,7 @@ TEST_F(Lists, NameTheBanThatMakesTrustUseless) {
 }
 
 TEST_F(Lists, NoticeABanThatEndsByItselfAndNoOther) {
-  EXPECT_TRUE(acl_.ended_bans(now_).empty());
+  EXPECT_TRUE(acl_.ended(now_).empty());
   for (const char* one : {"10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"})
     acl_.ban(subject(one), now_ + 100, "", now_);
   acl_.ban({peer(7), {}}, now_ + 200, "", now_);
@@ -195,20 +207,35 @@ TEST_F(Lists, NoticeABanThatEndsByItselfAndNoOther) {
   acl_.unban(subject("10.2.0.0/16"), now_);
   acl_.trust(subject("10.3.0.0/16"), 0, "", now_);
   acl_.ban(subject("10.4.0.0/16"), 0, "", now_);
-  EXPECT_TRUE(acl_.ended_bans(now_ + 99).empty());
-  const auto first = acl_.ended_bans(now_ + 100);
+  EXPECT_TRUE(acl_.ended(now_ + 99).empty());
+  const auto first = acl_.ended(now_ + 100);
   ASSERT_EQ(first.size(), 1U);
-  EXPECT_EQ(subject_text(first[0]), "10.1.0.0/16");
-  const auto second = acl_.ended_bans(now_ + 2 * kHour);
+  EXPECT_EQ(subject_text(first[0].subject), "10.1.0.0/16");
+  EXPECT_FALSE(first[0].trust);
+  const auto second = acl_.ended(now_ + 2 * kHour);
   ASSERT_EQ(second.size(), 1U);
-  EXPECT_EQ(second[0].peer_id, peer(7));
+  EXPECT_EQ(second[0].subject.peer_id, peer(7));
+}
+
+TEST_F(Lists, NoticeTrustThatEndsByItselfAlsoWhenTheBansWereCleared) {
+  EXPECT_TRUE(acl_.ended(now_).empty());
+  for (const char* one : {"10.1.2.3", "10.1.2.4", "10.1.2.5"}) acl_.trust(subject(one), now_ + 100, "", now_);
+  acl_.untrust(subject("10.1.2.4"), now_);
+  acl_.trust(subject("10.1.2.5"), 0, "", now_);
+  acl_.ban(subject("10.2.0.0/16"), now_ + 100, "", now_);
+  acl_.clear(now_);
+  EXPECT_TRUE(acl_.ended(now_ + 99).empty());
+  const auto ended = acl_.ended(now_ + 100);
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(subject_text(ended[0].subject), "10.1.2.3");
+  EXPECT_TRUE(ended[0].trust);
 }
 
 TEST_F(Lists, NoticeTheEndOfABanThatAFormerControllerMade) {
   acl_.ban(subject("10.1.2.3"), now_ + 100, "", now_);
   Acl successor(shm::ListsWriter::map(fd_.get()).value(), {});
-  EXPECT_TRUE(successor.ended_bans(now_).empty());
-  EXPECT_EQ(successor.ended_bans(now_ + 100).size(), 1U);
+  EXPECT_TRUE(successor.ended(now_).empty());
+  EXPECT_EQ(successor.ended(now_ + 100).size(), 1U);
 }
 
 TEST_F(Lists, SayWhatTheDatabaseLacksOfBansAndTrust) {

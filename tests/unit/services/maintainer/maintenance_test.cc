@@ -316,7 +316,9 @@ TEST(Maintenance, TellsWhoWaitsThatItGetsNoFurtherAndGoesOn) {
   node.maintenance.request(2);
   EXPECT_TRUE(node.look().done.empty()) << "its neighbour may know somebody";
   node.pass(5);
-  node.look();
+  const Work again = node.look();
+  EXPECT_EQ(again.done, (std::vector<std::uint64_t>{2})) << "it told of nobody";
+  EXPECT_TRUE(again.ask_for_peers) << "it is asked again all the same";
   node.pass(6);
   node.know(0, 1);
   EXPECT_EQ(node.look().dials.size(), 1U);
