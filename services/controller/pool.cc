@@ -192,7 +192,13 @@ bool Pool::trusted(const Slot& slot) const {
 }
 
 void Pool::trust_point(const Point& point, Now now) {
-  register_point(point, true, now);
+  const KnownPoint* before = find_point(point);
+  const bool configured = before != nullptr && before->trusted;
+  KnownPoint* known = register_point(point, true, now);
+  if (known == nullptr || configured) return;
+  known->trusted = false;
+  points_.publish(point, *known);
+  publish_slots_of(point);
 }
 
 bool Pool::untrust_points(const Prefix& prefix) {

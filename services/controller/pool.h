@@ -143,7 +143,8 @@ class Pool {
   bool trusted(const Point& point, const KnownPoint& known) const { return context_.trusted(point, known); }
   bool trusted(const PeerId& peer) const { return context_.trusted(peer); }
 
-  /// Trust in a point alone, beside the lists. Registers it.
+  /// A point at an address that the lists trust from now on. Registers it, though there is no room for others' words;
+  /// its trust is that of the lists, and ends with it.
   void trust_point(const Point& point, Now now);
   /// Takes trust from every point of the prefix, configured ones too. Whether there was one.
   bool untrust_points(const Prefix& prefix);

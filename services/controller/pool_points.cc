@@ -44,6 +44,8 @@ void PoolPoints::recover() {
     }
     KnownPoint& known = points_[{Address{row->address}, row->port}];
     known = known_of(*row);
+    // The row does not tell whose trust it was, and that of the lists ends with them.
+    if (context_.standing(Address{row->address}) == Standing::kTrusted) known.trusted = false;
     known.row = i - 1;
   }
 }

@@ -113,12 +113,27 @@ TEST(TrustedNewcomer, PushesOutNoConnectionThatWeDialledAndNoTrustedOne) {
 
 TEST(Points, LoseTrustWithTheirPrefix) {
   Node node;
-  node.pool->trust_point(numbered(1), at(node.now));
-  node.pool->trust_point(numbered(2), at(node.now));
+  node.pool->configure(numbered(1), std::nullopt, at(node.now));
+  node.pool->configure(numbered(2), std::nullopt, at(node.now));
   EXPECT_TRUE(node.pool->untrust_points(prefix_of(numbered(1).address, kAddressBits)));
   EXPECT_FALSE(node.pool->untrust_points(prefix_of(numbered(1).address, kAddressBits))) << "there is none any more";
   EXPECT_FALSE(node.pool->find_point(numbered(1))->trusted);
   EXPECT_TRUE(node.pool->find_point(numbered(2))->trusted);
+  expect_consistent(node);
+}
+
+TEST(Points, ThatTheListsTrustAreTrustedNoLongerThanThat) {
+  Node node;
+  node.lists.addresses[numbered(1).address] = Standing::kTrusted;
+  node.pool->trust_point(numbered(1), at(node.now));
+  node.pool->configure(numbered(2), std::nullopt, at(node.now));
+  node.pool->trust_point(numbered(2), at(node.now));
+  EXPECT_TRUE(node.pool->trusted(numbered(1), *node.pool->find_point(numbered(1))));
+  node.pool->recover();
+  node.lists.addresses.clear();
+  node.pool->standings_changed();
+  EXPECT_FALSE(node.pool->trusted(numbered(1), *node.pool->find_point(numbered(1))));
+  EXPECT_TRUE(node.pool->trusted(numbered(2), *node.pool->find_point(numbered(2)))) << "by the configuration";
   expect_consistent(node);
 }
 
