@@ -146,6 +146,8 @@ Error with_remedy(Error error, const std::string& remedy) {
 
 void end_processes(const std::string& directory) {
   const std::string processes = read_text(directory + "/cgroup.procs");
+  // Empty or not there: it could not be removed for another reason, a read-only mount above all.
+  if (processes.empty()) return;
   log_warning("workers of a former node are left in " + directory + "; they are ended");
   if (write_file(directory + "/cgroup.kill", "1")) return;  // version 2, Linux 5.14
   for (const auto line : split(processes, '\n')) {

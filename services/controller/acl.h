@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "schema/messages.h"
-#include "services/controller/ban_ends.h"
 #include "services/controller/judge.h"
+#include "services/controller/list_ends.h"
 #include "services/controller/store.h"
 #include "shm/lists.h"
 
@@ -101,7 +101,7 @@ class Acl : public Judge {
 
   shm::ListsWriter lists_;
   AclSettings settings_;
-  BanEnds ends_{kWatchedEnds};
+  ListEnds ends_{kWatchedEnds};
   bool watching_ = false;
 };
 

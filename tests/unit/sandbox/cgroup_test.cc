@@ -141,8 +141,11 @@ TEST_F(FakeTree, OfVersion2GetsLimitsAndTheNursery) {
   put("cgroup.subtree_control", "");
   for (const char* file : {"cgroup.procs", "memory.max", "memory.swap.max", "pids.max"})
     put(std::string("w/") + file, "");
+  ::testing::internal::CaptureStderr();
   const auto group = WorkersGroup::make({CgroupVersion::kV2, root_, root_}, "w", {64 * kMebibyte, 42});
+  const std::string log = ::testing::internal::GetCapturedStderr();
   ASSERT_TRUE(group) << group.error().text;
+  EXPECT_EQ(log, "") << "a group that cannot be removed, but has nobody in it";
   EXPECT_EQ(get("cgroup.subtree_control"), "+memory +pids");
   EXPECT_EQ(get("w/memory.max"), "67108864");
   EXPECT_EQ(get("w/memory.swap.max"), "0");

@@ -1,10 +1,10 @@
-#include "services/controller/ban_ends.h"
+#include "services/controller/list_ends.h"
 
 #include <iterator>
 
 namespace bulkhead::controller {
 
-void BanEnds::note(const AclKey& entry, std::int64_t until_ms) {
+void ListEnds::note(const AclKey& entry, std::int64_t until_ms) {
   forget(entry);
   if (until_ms == 0) return;
   until_.emplace(entry, until_ms);
@@ -16,25 +16,25 @@ void BanEnds::note(const AclKey& entry, std::int64_t until_ms) {
   by_end_.erase(last);
 }
 
-void BanEnds::forget(const AclKey& entry) {
+void ListEnds::forget(const AclKey& entry) {
   const auto found = until_.find(entry);
   if (found == until_.end()) return;
   by_end_.erase({found->second, entry});
   until_.erase(found);
 }
 
-void BanEnds::forget_all(StoredList list) {
+void ListEnds::forget_all(StoredList list) {
   std::erase_if(until_, [list](const auto& one) { return one.first.list == list; });
   std::erase_if(by_end_, [list](const auto& one) { return one.second.list == list; });
 }
 
-void BanEnds::clear() {
+void ListEnds::clear() {
   until_.clear();
   by_end_.clear();
   left_out_ = false;
 }
 
-std::vector<AclKey> BanEnds::take_over(std::int64_t now_ms) {
+std::vector<AclKey> ListEnds::take_over(std::int64_t now_ms) {
   std::vector<AclKey> over;
   while (!by_end_.empty() && by_end_.begin()->first <= now_ms) {
     over.push_back(by_end_.begin()->second);

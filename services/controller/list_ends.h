@@ -13,9 +13,9 @@ namespace bulkhead::controller {
 
 /// When bans and trust end by themselves, so that the end of each is noticed without a look at all lists. Bounded: of
 /// more than it has room for, those that end soonest are watched.
-class BanEnds {
+class ListEnds {
  public:
-  explicit BanEnds(std::size_t most) : most_(most) {}
+  explicit ListEnds(std::size_t most) : most_(most) {}
 
   /// The entry stands until then; 0: for ever, which nobody has to watch.
   void note(const AclKey& entry, std::int64_t until_ms);

@@ -1,4 +1,4 @@
-#include "services/controller/ban_ends.h"
+#include "services/controller/list_ends.h"
 
 #include <gtest/gtest.h>
 
@@ -12,8 +12,8 @@ AclKey ban(std::uint8_t number) {
 }
 using Keys = std::vector<AclKey>;
 
-TEST(BanEnds, AreToldOnceInTheirOrderWhenTheyHaveCome) {
-  BanEnds ends(10);
+TEST(ListEnds, AreToldOnceInTheirOrderWhenTheyHaveCome) {
+  ListEnds ends(10);
   ends.note(ban(1), 300);
   ends.note(ban(2), 100);
   ends.note(ban(3), 0);
@@ -23,8 +23,8 @@ TEST(BanEnds, AreToldOnceInTheirOrderWhenTheyHaveCome) {
   EXPECT_EQ(ends.take_over(1000), Keys{});
 }
 
-TEST(BanEnds, FollowABanThatChangesOrGoes) {
-  BanEnds ends(10);
+TEST(ListEnds, FollowABanThatChangesOrGoes) {
+  ListEnds ends(10);
   for (std::uint8_t number = 1; number <= 3; ++number) ends.note(ban(number), 100);
   ends.note(ban(1), 200);
   ends.note(ban(2), 0);
@@ -36,8 +36,8 @@ TEST(BanEnds, FollowABanThatChangesOrGoes) {
   EXPECT_EQ(ends.take_over(300), Keys{});
 }
 
-TEST(BanEnds, AreWatchedAsFarAsThereIsRoomTheSoonestFirst) {
-  BanEnds ends(2);
+TEST(ListEnds, AreWatchedAsFarAsThereIsRoomTheSoonestFirst) {
+  ListEnds ends(2);
   ends.note(ban(3), 300);
   ends.note(ban(1), 100);
   EXPECT_FALSE(ends.wants_refill());
